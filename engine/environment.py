@@ -1,0 +1,242 @@
+"""Where the engine's own Python lives, whether it is in order, and how it is made.
+
+Standard library only, Python 3.9. Also a command: ``python3 environment.py [FOLDER]`` makes or
+mends the environment in FOLDER, which is what `./run` does.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess  # nosec B404
+import sys
+import threading
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LAUNCHER = ROOT / "engine" / "launch.py"
+REQUIREMENTS = ROOT / "requirements" / "engine.txt"
+STAMP = "earthprint.stamp"
+#: Interpreters that the pinned wheels exist for.
+VERSIONS = ("3.11", "3.12", "3.13")
+
+NOT_SET_UP = "The engine is not set up. Choose Plugins > Earthprint > Set Up Environment…"
+
+#: Variables of QGIS's launchers that would lead another Python astray.
+_FOREIGN = ("VIRTUAL_ENV", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "GDAL_DATA", "GDAL_DRIVER_PATH",
+            "GDAL_PAM_PROXY_DIR", "PROJ_DATA", "PROJ_LIB", "LD_LIBRARY_PATH", "LD_PRELOAD")
+_FOREIGN_STARTS = ("PYTHON", "QGIS_", "QT_", "DYLD_")
+
+
+class SetUpError(Exception):
+    """The environment could not be made. The message is one sentence for the user."""
+
+    def __init__(self, sentence, details=""):
+        super().__init__(sentence)
+        self.details = details
+
+
+class SetUpCancelled(Exception):
+    """The user stopped the set-up; finished downloads are kept by pip's cache."""
+
+
+def clean_variables():
+    """A copy of the process's environment variables that is safe for the engine."""
+    kept = {name: value for name, value in os.environ.items()
+            if name not in _FOREIGN and not name.startswith(_FOREIGN_STARTS)}
+    kept["PYTHONUTF8"] = "1"
+    kept["NUMBA_CACHE_DIR"] = str(_cache_folder() / "numba")
+    return kept
+
+
+def _cache_folder():
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", str(Path.home()))) / "Earthprint" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "Earthprint"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "earthprint"
+
+
+def folder():
+    """Where the environment is, or will be made.
+
+    ``EARTHPRINT_ENV`` wins; a checkout keeps it in ``.venv/engine``; an installed plugin keeps it
+    in the user's data folder, where updates of the plugin don't touch it.
+    """
+    if os.environ.get("EARTHPRINT_ENV"):
+        return Path(os.environ["EARTHPRINT_ENV"]) / "engine"
+    if (ROOT / ".venv" / "engine").is_dir() or (ROOT / ".git").exists():
+        return ROOT / ".venv" / "engine"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", str(Path.home()))) / "Earthprint" / "engine"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "Earthprint" / "engine"
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "earthprint" / "engine"
+
+
+def _python_in(place):
+    return place / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+def fingerprint():
+    """What the environment must have been made from to be current."""
+    return hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+
+
+def find_python():
+    """The engine's interpreter; None when the environment was never made."""
+    python = _python_in(folder())
+    return python if python.exists() else None
+
+
+def problem():
+    """None when the engine can be started, else one sentence that says why not."""
+    python = find_python()
+    if python is None:
+        return NOT_SET_UP
+    stamp = folder() / STAMP
+    if not stamp.exists():
+        return (f"The set-up of the engine in {folder()} was not finished. Choose Plugins > "
+                "Earthprint > Set Up Environment… > Repair.")
+    if stamp.read_text(encoding="utf-8").strip() != fingerprint():
+        return (f"The engine in {folder()} belongs to another version of Earthprint. Choose "
+                "Plugins > Earthprint > Set Up Environment… > Repair.")
+    return None
+
+
+def _candidates():
+    """Interpreters to make the environment from, best first."""
+    yield os.environ.get("EARTHPRINT_BASE_PYTHON")
+    if sys.platform == "win32":
+        yield str(Path(sys.base_prefix) / "python.exe")
+    else:
+        yield "/usr/bin/python3"
+        yield str(Path(sys.base_prefix) / "bin" / "python3")
+    for version in reversed(VERSIONS):
+        yield shutil.which("python" + version)
+    yield shutil.which("python3")
+
+
+def base_python():
+    """An interpreter of a supported version that can make environments.
+
+    Raises:
+        SetUpError: when the machine has none.
+    """
+    probe = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
+    for candidate in _candidates():
+        if not candidate or not Path(candidate).exists():
+            continue
+        answer = subprocess.run(  # nosec B603
+            [candidate, "-I", "-c", probe], capture_output=True, text=True, check=False,
+            env=clean_variables())
+        if answer.stdout.strip() in VERSIONS:
+            return candidate
+    raise SetUpError(
+        f"No Python {VERSIONS[0]} to {VERSIONS[-1]} with venv was found. Install one (on Debian: "
+        "apt install python3-venv) and try again.")
+
+
+def create(on_progress=None, on_log=None, is_cancelled=None):
+    """Make the environment in `folder()`, or mend it; does nothing when it is in order.
+
+    Args:
+        on_progress: called with (fraction 0..1, text).
+        on_log: called with each line of pip's output.
+        is_cancelled: asked whether to stop.
+
+    Raises:
+        SetUpError: with one sentence for the user and pip's last lines as details.
+        SetUpCancelled: after `is_cancelled` said so.
+    """
+    say = on_progress or (lambda fraction, text: None)
+    if problem() is None:
+        return
+    place = folder()
+    stamp = place / STAMP
+    if stamp.exists():
+        stamp.unlink()
+    say(0.0, f"Making a Python environment in {place}")
+    python = _python_in(place)
+    if not python.exists():
+        _command([base_python(), "-I", "-m", "venv", str(place)], on_log, is_cancelled)
+    say(0.05, "Installing packages (about 300 MB to download, 1 GB on disk)")
+    wanted = sum(1 for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+                 if line and not line.startswith("#"))
+    seen = []
+
+    def follow(line):
+        if line.startswith("Collecting "):
+            seen.append(line)
+            say(min(0.05 + 0.6 * len(seen) / (3.0 * wanted), 0.65), line)
+        elif line.startswith("Installing collected"):
+            say(0.7, "Unpacking packages")
+        if on_log is not None:
+            on_log(line)
+
+    _command([str(python), "-m", "pip", "install", "--disable-pip-version-check",
+              "--only-binary=:all:", "--progress-bar=off", "-r", str(REQUIREMENTS)],
+             follow, is_cancelled)
+    say(0.9, "Testing the engine")
+    _command([str(python), "-I", str(LAUNCHER), "selftest"], on_log, is_cancelled)
+    stamp.write_text(fingerprint(), encoding="utf-8")
+    say(1.0, "The engine is ready.")
+
+
+def _command(words, on_line, is_cancelled):
+    """Run a command, hand over its lines, stop it when asked."""
+    variables = clean_variables()
+    for name in ("PIP_FIND_LINKS", "PIP_CERT", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
+        if name in os.environ:
+            variables[name] = os.environ[name]
+    process = subprocess.Popen(  # nosec B603
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8",
+        errors="replace", env=variables)
+    stopped = threading.Event()
+
+    def watch():
+        while process.poll() is None:
+            if is_cancelled is not None and is_cancelled():
+                stopped.set()
+                process.kill()
+            threading.Event().wait(0.2)
+
+    threading.Thread(target=watch, daemon=True).start()
+    lines = []
+    for line in process.stdout:
+        lines.append(line.rstrip())
+        if on_line is not None:
+            on_line(line.rstrip())
+    process.wait()
+    process.stdout.close()
+    if stopped.is_set():
+        raise SetUpCancelled
+    if process.returncode:
+        last = next((line for line in reversed(lines) if line.strip()), "no output")
+        raise SetUpError("The set-up stopped: {} Check the connection and the free space in {}, "
+                         "then choose Repair.".format(last.rstrip(".") + ".", folder()),
+                         "\n".join(lines[-50:]))
+
+
+def _main():
+    """Make the environment, with one line a step on the terminal."""
+    if len(sys.argv) > 1:
+        os.environ["EARTHPRINT_ENV"] = str(Path(sys.argv[1]).resolve())
+    last = [None]
+
+    def say(fraction, text):
+        if not text.startswith("Collecting") and text != last[0]:
+            sys.stdout.write(f"  {text}\n")
+            sys.stdout.flush()
+            last[0] = text
+
+    try:
+        create(on_progress=say)
+    except SetUpError as failure:
+        sys.stderr.write(f"{failure}\n{failure.details}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,118 @@
+"""What the engine can be asked for: the table of jobs, and how one is run.
+
+A job is a function ``run(params, context) -> dict`` in `engine/tasks/<name>.py`. Parameters and
+results are JSON values; paths are strings.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .context import JobContext
+from .errors import UserError
+
+#: Parameters that every job takes: budget in MB, processors, "auto" | "cpu" | "cuda".
+COMMON = ("memory_mb", "threads", "device")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One line of the table.
+
+    Attributes:
+        summary: what it does, one sentence.
+        parameters: names of the parameters that it takes, beside `COMMON`.
+        required: those that must be given.
+    """
+
+    summary: str
+    parameters: tuple[str, ...]
+    required: tuple[str, ...]
+
+
+def _job(summary: str, required: str, optional: str) -> Job:
+    return Job(summary, tuple((required + " " + optional).split()), tuple(required.split()))
+
+
+_HEAD = "labels layer field features model cutoff folds block_m seed"
+
+JOBS: dict[str, Job] = {
+    "build_stack": _job(
+        "Read dates, sensors and bands of rasters and write a stack.",
+        "output", "sources folder sensor dates mask grid bands"),
+    "encode": _job(
+        "Turn a stack into embeddings.",
+        "input output", "encoder extent start end"),
+    "train_head": _job(
+        "Train a classifier on embeddings, band series or both.",
+        "input labels field output", f"{_HEAD} encoder report"),
+    "apply_head": _job(
+        "Map classes with a trained head.",
+        "input head output", "encoder extent cutoff smooth min_area_ha confidence unlike"),
+    "crop_classification": _job(
+        "From a stack and labels (or a head) to a crop map with an accuracy report.",
+        "input output",
+        f"{_HEAD} encoder head smooth min_area_ha extent confidence embeddings report head_output "
+        "command"),
+    "cluster_embeddings": _job(
+        "Group alike pixels without labels.",
+        "input output", "encoder clusters extent seed"),
+    "simulate_season": _job(
+        "Make a synthetic Sentinel-1/2 season with known truth.",
+        "output", "size seed"),
+}
+
+
+def describe() -> dict[str, dict[str, object]]:
+    """The table as JSON values."""
+    return {
+        name: {"summary": job.summary, "required": list(job.required),
+               "parameters": list(job.parameters) + list(COMMON)}
+        for name, job in JOBS.items()
+    }
+
+
+def run(name: str, params: dict[str, object], context: JobContext) -> dict[str, object]:
+    """Run a job in a temporary folder of its own.
+
+    Raises:
+        UserError: unknown job or parameter, or whatever the job finds wrong.
+        Cancelled: when the context says so.
+    """
+    if name not in JOBS:
+        raise UserError(f"There is no job {name}. Choose one of {', '.join(JOBS)}.")
+    job = JOBS[name]
+    unknown = set(params) - set(job.parameters) - set(COMMON)
+    if unknown:
+        raise UserError(
+            f"{name} takes no parameter {', '.join(sorted(unknown))}. It takes "
+            f"{', '.join(job.parameters + COMMON)}.")
+    lacking = [p for p in job.required if params.get(p) in (None, "", [])]
+    if lacking:
+        raise UserError(f"{name} needs the parameter {', '.join(lacking)}.")
+    given = {key: value for key, value in params.items() if value is not None}
+    budget = {key: given.pop(key) for key in COMMON if key in given}
+    task: Callable[[dict, JobContext], dict] = importlib.import_module(
+        f"earthprint.engine.tasks.{name}").run
+    folder = Path(tempfile.mkdtemp(prefix="earthprint-"))
+    try:
+        return task(given, replace(context, folder=folder, **budget))
+    except OSError as failure:
+        raise _storage_error(failure) from failure
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _storage_error(failure: OSError) -> Exception:
+    """A full disk or a read-only folder in words; anything else as it is."""
+    where = failure.filename or "the output folder"
+    if failure.errno == 28:
+        return UserError(f"The disk is full ({where}). Free some space or choose another folder.")
+    if failure.errno in (13, 30):
+        return UserError(f"Folder {Path(where).parent} is read-only. Choose another.")
+    return failure

@@ -1,0 +1,168 @@
+"""Maps on disk: class and number rasters as cloud-optimised GeoTIFFs that carry their style.
+
+A map is written by windows under a temporary name and becomes a file only when it is complete.
+Class maps hold colours, names and a raster attribute table in the file and its ``.aux.xml``, and
+a ``.qml`` beside it, so that QGIS shows the legend in any project.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from xml.sax.saxutils import escape, quoteattr
+
+import numpy as np
+import rasterio
+from rasterio import shutil as rasterio_shutil
+from rasterio.windows import Window as RasterioWindow
+
+from .errors import UserError
+from .grid import Grid, Window
+from .legend import Legend
+
+#: Anchors of the Cividis ramp (Nuñez et al. 2018), share of the range to colour.
+_CIVIDIS = ((0.0, "#00224e"), (0.25, "#434e6c"), (0.5, "#7d7c78"), (0.75, "#bcae6c"),
+            (1.0, "#fee838"))
+
+
+class RasterWriter:
+    """Writes one raster by windows; a with-block. Leaving it by an exception leaves no file.
+
+    Args:
+        path: of the finished GeoTIFF.
+        grid: where the pixels lie.
+        dtype, nodata: of all bands.
+        bands: how many.
+        legend: names and colours of a class raster.
+        tags: metadata of the file.
+        overview: "nearest" for classes, "average" for numbers.
+        style: "classes" (needs a legend), "percent" (0..100 in Cividis) or None for no style.
+        descriptions: names of the bands.
+    """
+
+    def __init__(self, path: Path, grid: Grid, dtype: str, nodata: float, *, bands: int = 1,
+                 legend: Legend | None = None, tags: dict[str, str] | None = None,
+                 overview: str = "nearest", style: str | None = None,
+                 descriptions: Sequence[str] = ()) -> None:
+        self.path, self._legend, self._style = Path(path), legend, style
+        self._overview = overview
+        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        self._final = self._part.with_suffix(".final")
+        check_writable(self.path)
+        self._dataset = rasterio.open(
+            self._part, "w", driver="GTiff", width=grid.shape[1], height=grid.shape[0],
+            count=bands, dtype=dtype, nodata=nodata, crs=grid.crs, transform=grid.affine,
+            tiled=True, blockxsize=256, blockysize=256, compress="deflate", zlevel=1,
+            BIGTIFF="IF_SAFER", SPARSE_OK=True)
+        self._dataset.update_tags(**(tags or {}))
+        for band, text in enumerate(descriptions, 1):
+            self._dataset.set_band_description(band, text)
+        if legend is not None:
+            self._dataset.write_colormap(1, {
+                c.value: tuple(int(c.color[i : i + 2], 16) for i in (1, 3, 5)) + (255,)
+                for c in legend.classes})
+
+    def __enter__(self) -> RasterWriter:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            self._dataset.close()
+            if kind is None:
+                self._finish()
+        finally:
+            for leftover in (self._part, self._final,
+                             Path(f"{self._final}.aux.xml"), Path(f"{self._part}.aux.xml")):
+                leftover.unlink(missing_ok=True)
+
+    def write(self, window: Window, array: np.ndarray) -> None:
+        """Write (rows, cols) or (bands, rows, cols) values of a window."""
+        place = RasterioWindow(window.col, window.row, window.cols, window.rows)
+        if array.ndim == 2:
+            self._dataset.write(array, 1, window=place)
+        else:
+            self._dataset.write(array, window=place)
+
+    def _finish(self) -> None:
+        rasterio_shutil.copy(
+            self._part, self._final, driver="COG", compress="DEFLATE", blocksize=256,
+            overview_resampling=self._overview, BIGTIFF="IF_SAFER")
+        sidecars = {".qml": self._qml(), ".tif.aux.xml": self._aux()}
+        os.replace(self._final, self.path)
+        for ending, text in sidecars.items():
+            target = self.path.with_suffix(ending) if ending == ".qml" else Path(
+                f"{self.path}.aux.xml")
+            if text:
+                target.write_text(text, encoding="utf-8")
+            else:
+                target.unlink(missing_ok=True)
+
+    def _qml(self) -> str:
+        if self._style == "classes" and self._legend is not None:
+            return classes_qml(self._legend)
+        return percent_qml() if self._style == "percent" else ""
+
+    def _aux(self) -> str:
+        """GDAL's sidecar with category names and attribute table; empty without a legend."""
+        if self._legend is None:
+            return ""
+        classes = {c.value: c for c in self._legend.classes}
+        names = "".join(
+            f"<Category>{escape(classes[v].name) if v in classes else ''}</Category>"
+            for v in range(max(classes) + 1))
+        fields = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
+        table = "".join(
+            f'<FieldDefn index="{i}"><Name>{name}</Name><Type>{kind}</Type><Usage>{usage}</Usage>'
+            "</FieldDefn>" for i, (name, kind, usage) in enumerate(fields))
+        for row, c in enumerate(self._legend.classes):
+            cells = (c.value, escape(c.name), *(int(c.color[i : i + 2], 16) for i in (1, 3, 5)))
+            table += f'<Row index="{row}">' + "".join(f"<F>{cell}</F>" for cell in cells) + "</Row>"
+        return (f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{names}</CategoryNames>'
+                f'<GDALRasterAttributeTable tableType="thematic">{table}'
+                "</GDALRasterAttributeTable></PAMRasterBand></PAMDataset>\n")
+
+
+def check_writable(path: Path) -> None:
+    """Raise a `UserError` unless a file can be made in the folder of `path`."""
+    folder = Path(path).resolve().parent
+    if not folder.is_dir():
+        raise UserError(f"Folder {folder} does not exist. Make it or choose another.")
+    probe = folder / f".{os.getpid()}.earthprint"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as failure:
+        raise UserError(f"Folder {folder} is read-only. Choose another.") from failure
+
+
+def _document(renderer: str) -> str:
+    return ('<!DOCTYPE qgis PUBLIC "http://mrcc.com/qgis.dtd" "SYSTEM">\n'
+            '<qgis version="3.22.0" styleCategories="Symbology">\n <pipe>\n'
+            '  <provider><resampling enabled="false" zoomedInResamplingMethod="nearestNeighbour" '
+            'zoomedOutResamplingMethod="nearestNeighbour" maxOversampling="2"/></provider>\n'
+            f"{renderer}  <brightnesscontrast brightness=\"0\" contrast=\"0\" gamma=\"1\"/>\n"
+            ' </pipe>\n</qgis>\n')
+
+
+def classes_qml(legend: Legend) -> str:
+    """QGIS style of a class raster: one colour and name a class."""
+    entries = "".join(
+        f'    <paletteEntry value="{c.value}" color="{c.color}" alpha="255" '
+        f"label={quoteattr(c.name)}/>\n" for c in legend.classes)
+    return _document(
+        '  <rasterrenderer type="paletted" band="1" opacity="1" alphaBand="-1" nodataColor="">\n'
+        f"   <colorPalette>\n{entries}   </colorPalette>\n  </rasterrenderer>\n")
+
+
+def percent_qml() -> str:
+    """QGIS style of a percentage: Cividis from 0 to 100 in five steps of the legend."""
+    items = "".join(
+        f'      <item value="{100 * share:g}" color="{color}" alpha="255" '
+        f'label="{100 * share:.0f} %"/>\n' for share, color in _CIVIDIS)
+    return _document(
+        '  <rasterrenderer type="singlebandpseudocolor" band="1" opacity="1" alphaBand="-1" '
+        'classificationMin="0" classificationMax="100" nodataColor="">\n   <rastershader>\n'
+        '    <colorrampshader colorRampType="INTERPOLATED" classificationMode="1" clip="0" '
+        f'minimumValue="0" maximumValue="100">\n{items}'
+        "    </colorrampshader>\n   </rastershader>\n  </rasterrenderer>\n")

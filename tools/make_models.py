@@ -1,0 +1,157 @@
+"""Make the graphical models in resources/models: run with the Python of QGIS.
+
+    PYTHONPATH=build/plugins /usr/bin/python3 tools/make_models.py [FOLDER]
+
+The models are data that the modeler can open and change; this file is how ours came about.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+from qgis.core import (  # noqa: E402
+    QgsApplication,
+    QgsProcessing,
+    QgsProcessingModelAlgorithm,
+    QgsProcessingModelChildAlgorithm,
+    QgsProcessingModelChildParameterSource,
+    QgsProcessingModelOutput,
+    QgsProcessingModelParameter,
+    QgsProcessingParameterDefinition,
+    QgsProcessingParameterFeatureSource,
+    QgsProcessingParameterField,
+    QgsProcessingParameterMultipleLayers,
+)
+from qgis.PyQt.QtCore import QPointF  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+Source = QgsProcessingModelChildParameterSource
+
+
+def _ask(
+    model: QgsProcessingModelAlgorithm,
+    parameter: QgsProcessingParameterDefinition,
+    help_text: str,
+    place: QPointF,
+) -> None:
+    """Add an input to the model."""
+    parameter.setHelp(help_text)
+    component = QgsProcessingModelParameter(parameter.name())
+    component.setPosition(place)
+    model.addModelParameter(parameter, component)
+
+
+def _step(
+    model: QgsProcessingModelAlgorithm,
+    child_id: str,
+    algorithm: str,
+    description: str,
+    sources: dict[str, list[Source]],
+    outputs: dict[str, str],
+    place: QPointF,
+) -> None:
+    """Add an algorithm; parameters without a source have the algorithm's default."""
+    child = QgsProcessingModelChildAlgorithm(algorithm)
+    child.setChildId(child_id)
+    child.setDescription(description)
+    child.setPosition(place)
+    definition = QgsApplication.processingRegistry().algorithmById(algorithm)
+    for parameter in definition.parameterDefinitions():
+        given = sources.get(parameter.name())
+        if given is None and not parameter.isDestination() and parameter.defaultValue() is not None:
+            given = [Source.fromStaticValue(parameter.defaultValue())]
+        if given is not None:
+            child.addParameterSources(parameter.name(), given)
+    results = {}
+    for row, (name, title) in enumerate(outputs.items()):
+        result = QgsProcessingModelOutput(title)
+        result.setChildId(child_id)
+        result.setChildOutputName(name)
+        result.setPosition(QPointF(place.x() + 260, place.y() + 60 * row))
+        results[title] = result
+    child.setModelOutputs(results)
+    model.addChildAlgorithm(child)
+
+
+def crop_map() -> QgsProcessingModelAlgorithm:
+    """Rasters to embeddings to crop map; the embeddings are kept for further maps."""
+    model = QgsProcessingModelAlgorithm("Crop map from rasters", "Earthprint")
+    model.setHelpContent(
+        {
+            "ALG_DESC": "Encodes the rasters of a season once, then maps crops from labelled "
+            "fields. The embeddings are kept, for further maps without encoding again.",
+            "ALG_CREATOR": "Earthprint developers",
+        }
+    )
+    _ask(
+        model,
+        QgsProcessingParameterMultipleLayers(
+            "INPUT", "Rasters", QgsProcessing.SourceType.TypeRaster
+        ),
+        "Raster layers or files of one place and several dates.",
+        QPointF(120, 60),
+    )
+    _ask(
+        model,
+        QgsProcessingParameterFeatureSource(
+            "LABELS",
+            "Labels",
+            [QgsProcessing.SourceType.TypeVectorPoint, QgsProcessing.SourceType.TypeVectorPolygon],
+        ),
+        "Points or polygons of known class.",
+        QPointF(120, 180),
+    )
+    _ask(
+        model,
+        QgsProcessingParameterField("FIELD", "Class field", parentLayerParameterName="LABELS"),
+        "The field of the labels that holds the class.",
+        QPointF(120, 300),
+    )
+    _step(
+        model,
+        "encode",
+        "earthprint:encode",
+        "Encode rasters",
+        {"INPUT": [Source.fromModelParameter("INPUT")]},
+        {"OUTPUT": "Embeddings"},
+        QPointF(420, 60),
+    )
+    _step(
+        model,
+        "classify",
+        "earthprint:cropclassification",
+        "Crop classification",
+        {
+            "INPUT": [Source.fromChildOutput("encode", "OUTPUT")],
+            "LABELS": [Source.fromModelParameter("LABELS")],
+            "FIELD": [Source.fromModelParameter("FIELD")],
+        },
+        {"OUTPUT": "Crop map", "CONFIDENCE": "Confidence", "REPORT": "Report"},
+        QPointF(420, 240),
+    )
+    return model
+
+
+def main() -> int:
+    """Write every model; the exit status."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "resources" / "models"
+    sys.path.append("/usr/share/qgis/python/plugins")
+    application = QgsApplication([], False)
+    application.initQgis()
+    from earthprint.processing_provider.provider import EarthprintProvider
+
+    provider = EarthprintProvider()
+    application.processingRegistry().addProvider(provider)
+    folder.mkdir(parents=True, exist_ok=True)
+    good = crop_map().toFile(str(folder / "crop_map.model3"))
+    application.processingRegistry().removeProvider(provider)
+    application.exitQgis()
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
