@@ -1,0 +1,1 @@
+"""The encoders: a folder each, with its network (torch), objective (torch) and adapter (NumPy)."""
