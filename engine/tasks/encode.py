@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import rasterio
 from rasterio.crs import CRS
 from rasterio.warp import transform_bounds
 
@@ -79,8 +78,7 @@ def encode_stack(stack: Stack, encoder_name: str, output: Path, context: JobCont
     start, pixels = time.monotonic(), 0
     pace = Pace(context, grid.full.size, "pixels", "Encoding")
     work = _Work(stack, encoder, area, context)
-    with EmbeddingsWriter(output, grid, card.dimensions, card.code_scale, tags) as out, \
-            rasterio.Env(GDAL_CACHEMAX=max(context.memory_mb // 8, 16)):
+    with EmbeddingsWriter(output, grid, card.dimensions, card.code_scale, tags) as out:
         for block, tiles, valid in work.blocks(grid, out.compress):
             for (row, col), data in tiles.items():
                 out.put(block.row // TILE + row, block.col // TILE + col, data)
@@ -132,7 +130,10 @@ class _Work:
 
     def blocks(self, grid: Grid, compress: object) -> Iterator[tuple[Window, dict, int]]:
         """(block, tile (row, col) to bytes, pixels with an embedding), in the order of blocks."""
-        cols = min(max(self._window_pixels // TILE // TILE, 1) * TILE, 16 * TILE)
+        tiles = -(-grid.shape[0] // TILE) * -(-grid.shape[1] // TILE)
+        # at least four blocks a processor: progress, an early cancel, and nobody waits at the end
+        wide = min(self._window_pixels // TILE**2, tiles // (4 * self._context.threads), 16)
+        cols = max(wide, 1) * TILE
         pending: deque = deque()
         pool = ThreadPoolExecutor(self._context.threads)
         try:
@@ -156,7 +157,7 @@ class _Work:
 
     def _reader(self) -> StackReader:
         if not hasattr(self._local, "reader"):
-            self._local.reader = StackReader(self._stack)
+            self._local.reader = StackReader(self._stack).__enter__()
             self._readers.append(self._local.reader)
         return self._local.reader
 
