@@ -6,6 +6,7 @@ groups of alike pixels. Results go to out/demo.
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,10 @@ OUT = ROOT / "out" / "demo"
 VECTORS = (".gpkg", ".geojson", ".shp", ".fgb")
 #: Names that class fields usually have, best first.
 CLASS_FIELDS = ("crop", "class", "classname", "label", "landcover", "type", "code", "name")
+
+
+#: Lines of Build stack's table: one a scene.
+SCENE = re.compile(r"\d{4}-\d\d-\d\d  ")
 
 
 class DemoError(Exception):
@@ -66,7 +71,7 @@ def run_algorithm(name, **values):
         lines.append(line)
         if line.startswith("Results"):
             told = False
-        if told and line.strip(" .0123456789-") and not line.startswith("---"):
+        if told and line.strip(" .0123456789-") and not SCENE.match(line):
             say("  " + line.strip())
         if line.startswith("Earthprint "):
             told = True
