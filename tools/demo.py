@@ -6,6 +6,7 @@ groups of alike pixels. Results go to out/demo.
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -28,8 +29,10 @@ VECTORS = (".gpkg", ".geojson", ".shp", ".fgb")
 CLASS_FIELDS = ("crop", "class", "classname", "label", "landcover", "type", "code", "name")
 
 
-#: Lines of Build stack's table: one a scene.
-SCENE = re.compile(r"\d{4}-\d\d-\d\d  ")
+#: The progress that qgis_process prints between the lines of the log.
+DOTS = re.compile(r"^[0-9.]*\.(?: - done\.)?|^[0-9]+(?=[A-Z])|^100 - done\.")
+#: One line a scene or a fold: too much for a demo.
+DETAIL = re.compile(r"\d{4}-\d\d-\d\d  |Looking at|Testing|Counting|Training on|Reading the")
 
 
 class DemoError(Exception):
@@ -71,8 +74,9 @@ def run_algorithm(name, **values):
         lines.append(line)
         if line.startswith("Results"):
             told = False
-        if told and line.strip(" .0123456789-") and not SCENE.match(line):
-            say("  " + line.strip())
+        text = DOTS.sub("", line).strip()
+        if told and text and not DETAIL.match(text):
+            say("  " + text)
         if line.startswith("Earthprint "):
             told = True
     if process.wait():
@@ -145,7 +149,8 @@ def main(words):
         title += " - groups"
     say("Project and picture")
     subprocess.run(["/usr/bin/python3", str(ROOT / "tools" / "map_project.py"), str(OUT), title],
-                   check=True, stderr=subprocess.DEVNULL)
+                   check=True, stderr=subprocess.DEVNULL,
+                   env={**os.environ, "GDAL_PAM_ENABLED": "NO"})
     say(f"Done in {time.monotonic() - start:.0f} s. Look at out/demo: map.png, report.html, "
         "project.qgz")
     return 0

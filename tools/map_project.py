@@ -18,6 +18,7 @@ from qgis.core import (
     QgsLayoutItemScaleBar,
     QgsLayoutPoint,
     QgsLayoutSize,
+    QgsMapLayerLegendUtils,
     QgsMultiBandColorRenderer,
     QgsProject,
     QgsRasterLayer,
@@ -109,7 +110,9 @@ def picture(layer, title, path):
     millimetres = QgsUnitTypes.LayoutUnit.LayoutMillimeters
     layout = QgsLayout(QgsProject.instance())
     layout.initializeDefaults()
-    layout.pageCollection().page(0).setPageSize(QgsLayoutSize(240, 165, millimetres))
+    ratio = layer.width() / layer.height()
+    width, height = min(170, 140 * ratio), min(140, 170 / ratio)
+    layout.pageCollection().page(0).setPageSize(QgsLayoutSize(width + 70, 165, millimetres))
 
     def place(item, x, y, width, height):
         item.attemptMove(QgsLayoutPoint(x, y, millimetres))
@@ -122,7 +125,7 @@ def picture(layer, title, path):
     heading.setFont(QFont("Open Sans", 18))
     place(heading, 8, 5, 224, 10)
     shown = QgsLayoutItemMap(layout)
-    place(shown, 8, 17, 170, 140)
+    place(shown, 8, 17, width, height)
     shown.setLayers([layer])
     shown.setKeepLayerSet(True)
     shown.zoomToExtent(layer.extent())
@@ -132,13 +135,17 @@ def picture(layer, title, path):
     legend.setAutoUpdateModel(False)
     root = legend.model().rootGroup()
     root.clear()
-    root.addLayer(layer)
-    place(legend, 182, 17, 55, 120)
+    node = root.addLayer(layer)
+    # the first entry of a palette is only the band's name
+    entries = len(legend.model().layerLegendNodes(node))
+    QgsMapLayerLegendUtils.setLegendNodeOrder(node, list(range(1, entries)))
+    legend.model().refreshLayerLegend(node)
+    place(legend, 12 + width, 17, 55, 120)
     bar = QgsLayoutItemScaleBar(layout)
     bar.setLinkedMap(shown)
     bar.applyDefaultSize()
     bar.setStyle("Line Ticks Up")
-    place(bar, 182, 140, 50, 14)
+    place(bar, 14 + width, 140, 50, 14)
     settings = QgsLayoutExporter.ImageExportSettings()
     settings.dpi = 170
     result = QgsLayoutExporter(layout).exportToImage(str(path), settings)

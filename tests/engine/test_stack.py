@@ -385,7 +385,7 @@ def test_the_job_writes_the_stack_and_returns_the_table(tmp_path):
     lines = []
     result = run({"folder": str(tmp_path / "in"), "output": str(tmp_path / "season.json")},
                  JobContext(on_log=lambda level, text: lines.append((level, text))))
-    assert result["output"] == str(tmp_path / "season.stack.json")
+    assert result["output"] == str(tmp_path / "season.json")
     assert [row["file"] for row in result["table"]] == ["s2_2024-06-15.tif", "labels.tif"]
     assert result["warnings"] == ["`labels.tif` left out: no scene by its name"]
     assert result["table"][0]["valid %"] == "100"
