@@ -222,7 +222,7 @@ class EngineClient:
     def _obituary(process):
         process.kill()
         text = " ".join(process.errors)
-        if "No module named" in text:
+        if "No module named" in text and "No module named 'earthprint" not in text:
             return ("The engine's environment is broken ({}). Choose Plugins > Earthprint > Set Up "
                     "Environment… > Repair.".format(text[text.index("No module named"):][:60]))
         return ("The engine stopped unexpectedly (memory may have run out); nothing was written. "

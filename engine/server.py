@@ -33,6 +33,7 @@ class Server:
         self._source, self._sink = source, sink
         self._requests: queue.Queue[dict | None] = queue.Queue()
         self._cancelled: set[object] = set()
+        self._current: object = None
         self._closed = threading.Event()
         self._writing = threading.Lock()
 
@@ -55,13 +56,19 @@ class Server:
             if message is None:
                 continue
             if message.get("method") == protocol.CANCEL:
-                self._cancelled.add(message["params"]["id"])
+                self._cancel(message["params"]["id"])
             elif "id" in message:
                 self._requests.put(message)
         self._closed.set()
         self._requests.put(None)
         time.sleep(FAREWELL_S)
         os._exit(0)  # a job that does not stop must not outlive its client
+
+    def _cancel(self, number: object) -> None:
+        """Tell the running job to stop; one that still waits is answered at once."""
+        self._cancelled.add(number)
+        if number != self._current:
+            self._send(protocol.error(number, protocol.CANCELLED, "Stopped before it began."))
 
     def _sign_of_life(self) -> None:
         while not self._closed.wait(ALIVE_S):
@@ -77,6 +84,9 @@ class Server:
 
     def _answer(self, message: dict) -> None:
         number, method = message["id"], message.get("method", "")
+        self._current = number
+        if number in self._cancelled:
+            return
         try:
             if method == "describe":
                 value = jobs.describe()
@@ -91,12 +101,14 @@ class Server:
             self._send(protocol.error(
                 number, protocol.USER_ERROR,
                 "Memory ran out. Run again with a smaller Memory budget.", traceback.format_exc()))
-        except ImportError as failure:
-            self._send(protocol.error(
-                number, protocol.USER_ERROR,
-                f"The engine's environment is broken ({failure}). Choose Plugins > Earthprint > "
-                "Set Up Environment… > Repair.", traceback.format_exc()))
         except Exception as failure:  # the border: a bug must become a sentence, not a dead engine
+            if isinstance(failure, ModuleNotFoundError) and not str(failure.name).startswith(
+                    "earthprint"):
+                self._send(protocol.error(
+                    number, protocol.USER_ERROR,
+                    f"The engine's environment is broken ({failure}). Choose Plugins > Earthprint "
+                    "> Set Up Environment… > Repair.", traceback.format_exc()))
+                return
             LOG.exception("bug in %s", method)
             place = traceback.extract_tb(failure.__traceback__)[-1]
             self._send(protocol.error(

@@ -116,14 +116,13 @@ class Session:
     def dialog(self, name: str) -> None:
         """An algorithm's dialog, basic and with the advanced part open."""
         import processing
-        from qgis.gui import QgsCollapsibleGroupBoxBasic
+        from qgis.PyQt.QtWidgets import QGroupBox
 
         dialog = processing.createAlgorithmDialog(f"earthprint:{name}")
         dialog.show()
         dialog.move(200, 60)
         self.save(f"dialog_{name}")
-        for box in dialog.findChildren(QgsCollapsibleGroupBoxBasic):
-            box.setCollapsed(False)
+        dialog.findChild(QGroupBox, "grpAdvanced").setProperty("collapsed", False)
         dialog.resize(dialog.width(), SIZE[1] - 120)
         self.save(f"dialog_{name}_advanced")
         dialog.close()
@@ -150,6 +149,14 @@ class Session:
         """The project, with its layers in view."""
         if not self._project or not Path(self._project).exists():
             return
+        from qgis.PyQt.QtCore import Qt
+        from qgis.PyQt.QtWidgets import QDockWidget
+
+        window = self._iface.mainWindow()
+        window.findChild(QDockWidget, "Browser").hide()
+        window.resizeDocks(
+            [window.findChild(QDockWidget, "Layers")], [320], Qt.Orientation.Horizontal
+        )
         self._iface.addProject(self._project)
         self.wait(2.0)
         self._iface.mapCanvas().zoomToFullExtent()
@@ -159,7 +166,7 @@ class Session:
     def run(self) -> None:
         """Take all pictures, then leave without asking."""
         try:
-            self._iface.mainWindow().setGeometry(0, 0, *SIZE)
+            self._iface.mainWindow().showMaximized()
             self.toolbox()
             for name in ("cropclassification", "buildstack"):
                 self.dialog(name)

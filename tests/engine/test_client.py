@@ -175,3 +175,25 @@ def test_messages_survive_the_pipe():
     assert protocol.unpack(b"hello\n") is None
     assert protocol.unpack(b"[1]\n") is None
     assert protocol.unpack(b'{"a": 1}\n') is None
+
+
+def test_cancelling_a_job_that_waits_leaves_the_running_one_alone(engine, tmp_path):
+    answers = {}
+
+    def first():
+        answers["first"] = engine.run(
+            "simulate_season", {"output": str(tmp_path / "season"), "size": 128})
+
+    running = threading.Thread(target=first)
+    engine.run("describe", {})
+    pid = engine.pid
+    running.start()
+    time.sleep(0.2)
+    start = time.monotonic()
+    with pytest.raises(EngineCancelled):
+        engine.run("simulate_season", {"output": str(tmp_path / "other"), "size": 128},
+                   is_cancelled=lambda: True)
+    assert time.monotonic() - start < 1
+    running.join()
+    assert engine.pid == pid and answers["first"]["folder"]
+    assert not (tmp_path / "other").exists()

@@ -1,0 +1,62 @@
+"""Apply head: a trained head maps its classes."""
+
+from __future__ import annotations
+
+from .. import styling
+from ..base import EarthprintAlgorithm
+from ..parameters import (
+    Parameter,
+    cutoff,
+    encoder,
+    extent,
+    head,
+    input_rasters,
+    raster_output,
+    smoothing,
+)
+from ..translation import tr
+
+
+class ApplyHead(EarthprintAlgorithm):
+    """Form of the job `apply_head`."""
+
+    ID, JOB, NAME, GROUP = "applyhead", "apply_head", "Apply head", "mapping"
+    SUMMARY = "Maps the classes of a trained head, here or in another place or year."
+    HELP = (
+        "<p><b>Needs</b> a head made by Train head, and rasters, a stack or embeddings with the "
+        "bands or the encoder that it was trained on.</p>"
+        "<p><b>Gives</b> a map with the head's class names and colours, on request with "
+        "confidence and with the places that are unlike the training data.</p>"
+        "<p><b>Limits</b> A head knows its training area and year; look at Unlike the training "
+        "data before you trust the map elsewhere.</p>"
+    )
+    TAGS = "head, predict, classify, map, land cover, crops, transfer, confidence, inference"
+    STYLES = {
+        "OUTPUT": styling.Style(styling.CLASSES, "Map", "map"),
+        "CONFIDENCE": styling.Style(styling.PERCENT, "Confidence", "map", False, 1),
+        "UNLIKE": styling.Style(styling.CLASSES, "Unlike the training data", "map", False, 2),
+    }
+
+    def parameters(self) -> list[Parameter]:
+        """Input, head, place and season; the map and what tells how far to trust it."""
+        return [
+            input_rasters(),
+            head(),
+            encoder(),
+            cutoff(),
+            *smoothing(),
+            extent(),
+            raster_output("OUTPUT", tr("Map"), tr("Classes with names and colours.")),
+            raster_output(
+                "CONFIDENCE",
+                tr("Confidence (%)"),
+                tr("Probability of the mapped class."),
+                optional=True,
+            ),
+            raster_output(
+                "UNLIKE",
+                tr("Unlike the training data"),
+                tr("Where not to trust the map, because nothing alike was in the labels."),
+                optional=True,
+            ),
+        ]

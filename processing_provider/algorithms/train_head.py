@@ -1,0 +1,55 @@
+"""Train head: labels and rasters become a classifier in a file."""
+
+from __future__ import annotations
+
+from ..base import EarthprintAlgorithm
+from ..parameters import (
+    HEAD_FILTER,
+    Parameter,
+    cutoff,
+    encoder,
+    file_output,
+    input_rasters,
+    labels,
+    report,
+    seed,
+    training,
+)
+from ..translation import tr
+
+
+class TrainHead(EarthprintAlgorithm):
+    """Form of the job `train_head`."""
+
+    ID, JOB, NAME, GROUP = "trainhead", "train_head", "Train head", "models"
+    SUMMARY = "Learns classes from labelled places and keeps them as a head, a small file."
+    HELP = (
+        "<p><b>Needs</b> rasters, a stack or embeddings, and points or polygons of known class "
+        "within them, at least two samples a class.</p>"
+        "<p><b>Gives</b> a .head.onnx file that knows its encoder, classes, colours and accuracy, "
+        "and a report. Use it with Apply head or Crop classification, elsewhere and later.</p>"
+        "<p><b>Limits</b> Accuracy is measured on blocks of ground that were held back; few "
+        "labels make it uncertain, and the report says so.</p>"
+    )
+    TAGS = (
+        "head, train, classifier, labels, samples, supervised, random forest, "
+        "logistic regression, machine learning, cross-validation, accuracy"
+    )
+
+    def parameters(self) -> list[Parameter]:
+        """Input, labels, how to learn and to test."""
+        return [
+            input_rasters(),
+            *labels(),
+            encoder(),
+            cutoff(),
+            *training(),
+            seed(),
+            file_output(
+                "OUTPUT",
+                tr("Head"),
+                HEAD_FILTER,
+                tr("The trained head, one file that says what it belongs to."),
+            ),
+            report(),
+        ]

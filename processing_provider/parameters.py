@@ -1,0 +1,352 @@
+"""Parameters that several algorithms share: name, label, default and help in one place.
+
+Names are public (models, scripts and command lines hold them) and are never changed. The name in
+lower case is the job's key, apart from those in `values.KEYS`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from qgis.core import (
+    QgsProcessing,
+    QgsProcessingParameterBoolean,
+    QgsProcessingParameterDateTime,
+    QgsProcessingParameterDefinition,
+    QgsProcessingParameterEnum,
+    QgsProcessingParameterExtent,
+    QgsProcessingParameterFeatureSource,
+    QgsProcessingParameterField,
+    QgsProcessingParameterFile,
+    QgsProcessingParameterFileDestination,
+    QgsProcessingParameterMultipleLayers,
+    QgsProcessingParameterNumber,
+    QgsProcessingParameterRasterDestination,
+)
+
+from .identity import ROOT
+from .translation import tr
+
+STACK_FILTER = "Stack (*.stack.json)"
+HEAD_FILTER = "Head (*.head.onnx)"
+REPORT_FILTER = "HTML (*.html)"
+
+AUTOMATIC = "automatic"
+SENSORS = (AUTOMATIC, "sentinel-2", "sentinel-1", "landsat", "modis", "cbers", "aerial", "optical")
+MASKS = (
+    AUTOMATIC, "none", "scl", "fmask", "cfmask", "cmask", "landsat-qa", "pixel-qa", "theia-clm",
+    "theia-mg2", "planet-udm", "cloud", "valid",
+)
+FEATURES = (AUTOMATIC, "embeddings", "bands", "both")
+MODELS = ("logistic", "forest", "neighbours")
+DEVICES = (AUTOMATIC, "cpu", "cuda")
+
+Parameter = QgsProcessingParameterDefinition
+
+
+def with_help(parameter: Parameter, text: str, *, advanced: bool = False) -> Parameter:
+    """The parameter with its help, among the advanced ones if so."""
+    parameter.setHelp(text)
+    if advanced:
+        parameter.setFlags(
+            parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced
+        )
+    return parameter
+
+
+def encoders() -> list[str]:
+    """Names of the encoders: those beside the code, then those in the folder EARTHPRINT_MODELS.
+
+    The file names are enough; `models/catalogue.py` does the same in the engine.
+    """
+    found = sorted((ROOT / "models").glob("*/*.onnx"))
+    if os.environ.get("EARTHPRINT_MODELS"):
+        found += sorted(Path(os.environ["EARTHPRINT_MODELS"]).glob("*.onnx"))
+    names = [path.stem for path in found if not path.name.endswith(".head.onnx")]
+    return list(dict.fromkeys(names))
+
+
+def rasters(name: str, label: str, text: str, *, optional: bool = False) -> Parameter:
+    """Raster layers or paths of rasters, stacks and folders.
+
+    The type is raster, so that dialogs offer the project's layers and the modeler the outputs of
+    other algorithms; `base.py` accepts stacks and folders too.
+    """
+    return with_help(
+        QgsProcessingParameterMultipleLayers(
+            name, label, QgsProcessing.SourceType.TypeRaster, optional=optional
+        ),
+        text,
+    )
+
+
+def input_rasters() -> Parameter:
+    """INPUT: what an encoder or a head reads."""
+    return rasters(
+        "INPUT",
+        tr("Rasters, stack or embeddings"),
+        tr(
+            "Raster layers or files of one place and several dates, one stack (.stack.json), or "
+            "embeddings made by Encode rasters. Dates and sensors come from names and metadata."
+        ),
+    )
+
+
+def choice(
+    name: str,
+    label: str,
+    options: Sequence[str],
+    text: str,
+    *,
+    default: str = AUTOMATIC,
+    advanced: bool = False,
+) -> Parameter:
+    """One of several words; the word itself is the value, so lists may grow."""
+    return with_help(
+        QgsProcessingParameterEnum(
+            name, label, options=list(options), defaultValue=default, usesStaticStrings=True
+        ),
+        text,
+        advanced=advanced,
+    )
+
+
+def encoder() -> Parameter:
+    """ENCODER: which network reads the rasters."""
+    return choice(
+        "ENCODER",
+        tr("Encoder"),
+        (AUTOMATIC, *encoders()),
+        tr(
+            "The network that turns a pixel's season into an embedding; automatic takes the best "
+            "one for the sensors at hand. Not used when the input is embeddings already."
+        ),
+    )
+
+
+def extent() -> Parameter:
+    """EXTENT: the part to process."""
+    return with_help(
+        QgsProcessingParameterExtent("EXTENT", tr("Area to process"), optional=True),
+        tr("Only this part is read and written, snapped outwards to whole pixels. Empty: all."),
+        advanced=True,
+    )
+
+
+def day(name: str, label: str, text: str, *, advanced: bool = False) -> Parameter:
+    """A calendar day, or nothing."""
+    return with_help(
+        QgsProcessingParameterDateTime(
+            name, label, type=QgsProcessingParameterDateTime.Type.Date, optional=True
+        ),
+        text,
+        advanced=advanced,
+    )
+
+
+def cutoff() -> Parameter:
+    """CUTOFF_DATE: for maps within the season."""
+    return day(
+        "CUTOFF_DATE",
+        tr("Last date to use"),
+        tr("Later rasters are left out, for maps within the season. Empty: all dates are used."),
+    )
+
+
+def labels(*, optional: bool = False) -> list[Parameter]:
+    """LABELS and FIELD: places of known class."""
+    return [
+        with_help(
+            QgsProcessingParameterFeatureSource(
+                "LABELS",
+                tr("Labels"),
+                [
+                    QgsProcessing.SourceType.TypeVectorPoint,
+                    QgsProcessing.SourceType.TypeVectorPolygon,
+                ],
+                optional=optional,
+            ),
+            tr(
+                "Points or polygons of known class, in any coordinate system. A few parcels of "
+                "each class are enough for a first map."
+            ),
+        ),
+        with_help(
+            QgsProcessingParameterField(
+                "FIELD", tr("Class field"), parentLayerParameterName="LABELS", optional=optional
+            ),
+            tr("The field of the labels that holds the class, as text or as a number."),
+        ),
+    ]
+
+
+def head(*, optional: bool = False) -> Parameter:
+    """HEAD: a trained head from a file."""
+    return with_help(
+        QgsProcessingParameterFile(
+            "HEAD", tr("Ready-made head"), fileFilter=HEAD_FILTER, optional=optional
+        ),
+        tr(
+            "A head that was trained before (.head.onnx). It must belong to the encoder of the "
+            "embeddings."
+        ),
+    )
+
+
+def training() -> list[Parameter]:
+    """FEATURES, MODEL, FOLDS, BLOCK: how a head is trained and tested."""
+    return [
+        choice(
+            "FEATURES",
+            tr("Learn from"),
+            FEATURES,
+            tr(
+                "Embeddings, the rasters' own band series, or both. Automatic tests all three on "
+                "blocks of ground that were held back and takes the best; the report shows them."
+            ),
+            advanced=True,
+        ),
+        choice(
+            "MODEL",
+            tr("Kind of head"),
+            MODELS,
+            tr(
+                "Logistic regression is small, quick and good on embeddings; a random forest suits "
+                "band series; nearest neighbours suit very few labels."
+            ),
+            default="logistic",
+            advanced=True,
+        ),
+        number(
+            "FOLDS",
+            tr("Folds"),
+            5,
+            tr("Into how many parts the labels are split for the test of accuracy."),
+            minimum=2,
+            maximum=20,
+        ),
+        number(
+            "BLOCK",
+            tr("Block size (m)"),
+            None,
+            tr(
+                "Labels within one block of ground are held back together, so that the test is "
+                "not made on neighbours of the training pixels. Empty: chosen from the labels."
+            ),
+            minimum=0,
+            whole=False,
+        ),
+    ]
+
+
+def smoothing() -> list[Parameter]:
+    """SMOOTH and MIN_AREA: how the map is made calm."""
+    return [
+        with_help(
+            QgsProcessingParameterBoolean(
+                "SMOOTH", tr("Smooth probabilities before choosing the class"), defaultValue=True
+            ),
+            tr("A weighted mean over 3 x 3 pixels removes single wrong pixels."),
+            advanced=True,
+        ),
+        number(
+            "MIN_AREA",
+            tr("Smallest area (ha)"),
+            0.1,
+            tr("Smaller patches join their surroundings. 0 keeps everything."),
+            minimum=0,
+            whole=False,
+        ),
+    ]
+
+
+def number(
+    name: str,
+    label: str,
+    default: float | None,
+    text: str,
+    *,
+    minimum: float,
+    maximum: float = 2**31 - 1,
+    whole: bool = True,
+    advanced: bool = True,
+) -> Parameter:
+    """A number; with no default it may stay empty."""
+    kind = QgsProcessingParameterNumber.Type
+    parameter = QgsProcessingParameterNumber(
+        name,
+        label,
+        kind.Integer if whole else kind.Double,
+        defaultValue=default,
+        optional=default is None,
+        minValue=minimum,
+        maxValue=maximum,
+    )
+    if not whole:
+        parameter.setMetadata({"widget_wrapper": {"decimals": 2}})
+    return with_help(parameter, text, advanced=advanced)
+
+
+def seed() -> Parameter:
+    """SEED: same seed, same result."""
+    return number(
+        "SEED", tr("Random seed"), 0, tr("The same seed gives the same result."), minimum=0
+    )
+
+
+def resources() -> list[Parameter]:
+    """DEVICE and MEMORY: what the engine may use; every algorithm has them."""
+    return [
+        choice(
+            "DEVICE",
+            tr("Device"),
+            DEVICES,
+            tr(
+                "Automatic uses a graphics card where the engine has one. cuda fails rather than "
+                "falling back to the processor unseen."
+            ),
+            advanced=True,
+        ),
+        number(
+            "MEMORY",
+            tr("Memory budget (MB)"),
+            2000,
+            tr("How much the engine may hold at one time. Smaller is slower."),
+            minimum=200,
+        ),
+    ]
+
+
+def raster_output(name: str, label: str, text: str, *, optional: bool = False) -> Parameter:
+    """A raster to write; an optional one is skipped unless asked for."""
+    return with_help(
+        QgsProcessingParameterRasterDestination(
+            name, label, optional=optional, createByDefault=not optional
+        ),
+        text,
+    )
+
+
+def file_output(
+    name: str, label: str, filters: str, text: str, *, optional: bool = False, wanted: bool = True
+) -> Parameter:
+    """A file to write; `wanted` tells whether an optional one is written unless refused."""
+    return with_help(
+        QgsProcessingParameterFileDestination(
+            name, label, filters, optional=optional, createByDefault=wanted
+        ),
+        text,
+    )
+
+
+def report() -> Parameter:
+    """REPORT: the page with accuracy, areas and method."""
+    return file_output(
+        "REPORT",
+        tr("Report"),
+        REPORT_FILTER,
+        tr("One HTML page with map, areas, accuracy and method, for a browser or a printer."),
+        optional=True,
+    )

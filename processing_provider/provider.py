@@ -1,0 +1,49 @@
+"""The provider: what the toolbox, the modeler and `qgis_process` see of Earthprint."""
+
+from __future__ import annotations
+
+from qgis.core import QgsProcessingProvider
+from qgis.PyQt.QtGui import QIcon
+
+from .algorithms.apply_head import ApplyHead
+from .algorithms.build_stack import BuildStack
+from .algorithms.cluster_embeddings import ClusterEmbeddings
+from .algorithms.crop_classification import CropClassification
+from .algorithms.encode import Encode
+from .algorithms.train_head import TrainHead
+from .identity import icon, icon_path, metadata
+
+ALGORITHMS = (BuildStack, Encode, CropClassification, ClusterEmbeddings, TrainHead, ApplyHead)
+
+
+class EarthprintProvider(QgsProcessingProvider):
+    """Registers the algorithms; they are listed whether or not the engine is set up."""
+
+    def id(self) -> str:
+        """Prefix of all algorithm ids; public, never changed."""
+        return "earthprint"
+
+    def name(self) -> str:
+        """Name in the toolbox."""
+        return "Earthprint"
+
+    def longName(self) -> str:
+        """Name with version."""
+        return "Earthprint {}".format(metadata()["version"])
+
+    def versionInfo(self) -> str:
+        """Version of the plugin."""
+        return metadata()["version"]
+
+    def icon(self) -> QIcon:
+        """Icon for the window's lightness."""
+        return icon("earthprint")
+
+    def svgIconPath(self) -> str:
+        """Path of the same icon."""
+        return icon_path("earthprint")
+
+    def loadAlgorithms(self) -> None:
+        """Register one instance of each algorithm."""
+        for algorithm in ALGORITHMS:
+            self.addAlgorithm(algorithm())
