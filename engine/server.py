@@ -86,6 +86,7 @@ class Server:
         number, method = message["id"], message.get("method", "")
         self._current = number
         if number in self._cancelled:
+            self._send(protocol.error(number, protocol.CANCELLED, "Stopped before it began."))
             return
         try:
             if method == "describe":

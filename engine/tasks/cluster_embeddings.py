@@ -1,0 +1,109 @@
+"""Job `cluster_embeddings`: groups of alike pixels without labels."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.cluster import MiniBatchKMeans
+
+from ..areas import AreaCount
+from ..context import JobContext, Pace
+from ..embeddings import EmbeddingsFile
+from ..errors import UserError
+from ..grid import Grid, Window
+from ..inputs import Inputs
+from ..legend import COLORS, NODATA, Legend, LegendClass
+from ..raster import RasterWriter, check_writable
+from .apply_head import records
+from .encode import window_in
+
+_SAMPLE = 40_000  # pixels from which the groups are found
+_BLOCK = 512
+
+
+def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
+    """Group pixels by k-means on unit vectors (for which Euclid and cosine agree).
+
+    Args:
+        params: input (embeddings, or rasters to encode), output; encoder, clusters (8), extent,
+            seed (0).
+        context: surroundings.
+
+    Returns:
+        output, areas. Groups are numbered from the largest in the sample, 1, 2, ...
+    """
+    start = time.monotonic()
+    clusters = int(params.get("clusters") or 8)
+    if not 2 <= clusters <= 254:
+        raise UserError(f"Number of groups is {clusters}; choose 2 to 254.")
+    output = Path(params["output"])
+    check_writable(output)
+    inputs = Inputs.open(params["input"], params.get("extent"), None, context)
+    inputs = inputs.encoded(params.get("encoder") or "automatic",
+                            context.folder / "embeddings.tif", context.part(0, 0.6))
+    with EmbeddingsFile(inputs.embeddings) as file:
+        area = window_in(file.grid, params.get("extent"))
+        grid = file.grid.part(area)
+        sample = _sample(file, area, context.part(0.6, 0.75))
+        if len(sample) < clusters:
+            raise UserError(f"{inputs.embeddings.name} has {len(sample)} pixels with embeddings "
+                            f"for {clusters} groups. Choose fewer groups or another area.")
+        centres = _centres(sample, clusters, int(params.get("seed") or 0))
+        legend = _legend(clusters)
+        count = AreaCount(grid)
+        pace = Pace(context.part(0.75, 0.98), grid.full.size, "pixels", "Grouping")
+        with RasterWriter(output, grid, "uint8", NODATA, legend=legend, style="classes") as out:
+            for window in grid.blocks(_BLOCK, _BLOCK):
+                vectors, valid = file.vectors(_moved(window, area))
+                group = np.full(valid.shape, NODATA, np.uint8)
+                group[valid] = _nearest(vectors[valid], centres) + 1
+                out.write(window, group)
+                count.add(window.row, group)
+                pace.add(window.size)
+    areas = count.areas(legend)
+    context.log(f"Groups: {clusters} on {areas.total:,.0f} ha; {time.monotonic() - start:.0f} s"
+                .replace(",", " "))
+    return {"output": str(output), "areas": records(areas)}
+
+
+def _sample(file: EmbeddingsFile, area: Window, context: JobContext) -> np.ndarray:
+    """(n, d) vectors evenly over an area, at most about `_SAMPLE`."""
+    stride = max(1, int(np.ceil(np.sqrt(area.size / _SAMPLE))))
+    grid, parts = Grid("", (1, 0, 0, 0, 1, 0), (area.rows, area.cols)), []
+    for window in grid.blocks(_BLOCK, _BLOCK):
+        context.progress((window.row + 1) / area.rows, "Finding groups")
+        vectors, valid = file.vectors(_moved(window, area))
+        first = -window.row % stride, -window.col % stride
+        part = slice(first[0], None, stride), slice(first[1], None, stride)
+        parts.append(vectors[part][valid[part]])
+    return np.concatenate(parts)
+
+
+def _centres(sample: np.ndarray, clusters: int, seed: int) -> np.ndarray:
+    """(clusters, d) means, the most frequent group first."""
+    model = MiniBatchKMeans(clusters, batch_size=4096, n_init=3, random_state=seed).fit(sample)
+    order = np.argsort(-np.bincount(model.labels_, minlength=clusters), kind="stable")
+    return model.cluster_centers_[order].astype(np.float32)
+
+
+def _nearest(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """(n,) index of the nearest centre by Euclid."""
+    return np.argmax(vectors @ centres.T - (centres**2).sum(1) / 2, axis=1).astype(np.uint8)
+
+
+def _legend(clusters: int) -> Legend:
+    """Groups in the default colours, then in tints of them."""
+    classes = []
+    for k in range(clusters):
+        turn, base = divmod(k, len(COLORS))
+        parts = [int(COLORS[base][i:i + 2], 16) for i in (1, 3, 5)]
+        mixed = [round(p + (160 - p) * (1 - 0.75**turn)) for p in parts]
+        classes.append(LegendClass(k + 1, f"Group {k + 1}", "#{:02x}{:02x}{:02x}".format(*mixed)))
+    return Legend(tuple(classes))
+
+
+def _moved(window: Window, area: Window) -> Window:
+    return Window(window.row + area.row, window.col + area.col, window.rows, window.cols)
