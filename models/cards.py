@@ -1,0 +1,165 @@
+"""The card of an encoder: what it is, takes, gives and cannot do; it travels in the ONNX file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+METADATA_KEY = "earthprint_card"
+
+
+@dataclass(frozen=True)
+class SensorBands:
+    """Bands of one sensor that an encoder takes.
+
+    Attributes:
+        sensor: as in `Series.sensor`.
+        bands: STAC common names, in the encoder's order.
+        unit: "reflectance 0..1", "dB", "K".
+        optional: the encoder also works without this sensor.
+        note: which bands may be absent and what happens then.
+    """
+
+    sensor: str
+    bands: tuple[str, ...]
+    unit: str
+    optional: bool
+    note: str
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """A data set that the weights have seen: its name, licence and source."""
+
+    name: str
+    licence: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """All that a user or a program must know about an encoder.
+
+    Attributes:
+        name: short name, also the file's: "fast".
+        version: of the weights, "1.0".
+        system: the folder of `models/` that holds the adapter.
+        paper: reference, or what it follows.
+        licence_code, licence_weights: SPDX names.
+        sensors: what goes in.
+        observations: how many, over what time.
+        unit: "pixel" or "patch": what one embedding stands for.
+        patch: side of the patch in pixels; 1 for a pixel.
+        ground_size_m: pixel size that the encoder is meant for, in metres.
+        dimensions: length of an embedding.
+        prefixes: shorter lengths of which the first components work by themselves.
+        normalisation: what is done to values on the way in and to vectors on the way out.
+        missing_input: what missing dates, bands and sensors do.
+        training_data: every data set seen in training.
+        results: measured figures, a sentence each.
+        limits: what it cannot do, a sentence each.
+        weights_sha256: of the graph's constants; set by `write_card`.
+        code_scale: s of the 8-bit codes of embeddings files, v = s (code - 128); chosen at export
+            so that clipping touches less than 0.01 % of the components.
+    """
+
+    name: str
+    version: str
+    system: str
+    paper: str
+    licence_code: str
+    licence_weights: str
+    sensors: tuple[SensorBands, ...]
+    observations: str
+    unit: str
+    patch: int
+    ground_size_m: float
+    dimensions: int
+    prefixes: tuple[int, ...]
+    normalisation: str
+    missing_input: str
+    training_data: tuple[TrainingSet, ...]
+    results: tuple[str, ...]
+    limits: tuple[str, ...]
+    weights_sha256: str = ""
+    code_scale: float = 1 / 127
+
+    def __post_init__(self) -> None:
+        """Refuse a card that programs could not rely on."""
+        if self.unit not in ("pixel", "patch"):
+            raise ValueError(f"Card of {self.name}: unit is {self.unit!r}, not 'pixel' or 'patch'.")
+        if self.patch < 1 or self.dimensions < 1:
+            raise ValueError(f"Card of {self.name}: patch and dimensions must be 1 or more.")
+        if any(not 0 < p < self.dimensions for p in self.prefixes):
+            raise ValueError(
+                f"Card of {self.name}: prefixes {self.prefixes} must be shorter than the "
+                f"{self.dimensions} dimensions."
+            )
+
+    @property
+    def identity(self) -> str:
+        """`name@version#` and eight digits of the hash: equal for equal embeddings only."""
+        return f"{self.name}@{self.version}#{self.weights_sha256[:8]}"
+
+    def to_json(self) -> str:
+        """The card as indented JSON with keys in the order of the fields."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Card:
+        """A card from JSON; a ValueError says what is missing or unknown."""
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            sensors = tuple(
+                SensorBands(**{**s, "bands": tuple(s["bands"])}) for s in fields.pop("sensors")
+            )
+            sets = tuple(TrainingSet(**s) for s in fields.pop("training_data"))
+            for name in ("prefixes", "results", "limits"):
+                fields[name] = tuple(fields[name])
+            return cls(sensors=sensors, training_data=sets, **fields)
+        except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"This is not an encoder's card: {error}.") from error
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], path: str | Path) -> Card:
+        """The card in a model's metadata, as `get_modelmeta().custom_metadata_map` gives them."""
+        if METADATA_KEY not in metadata:
+            raise ValueError(
+                f"{path} carries no '{METADATA_KEY}', so it is not an Earthprint encoder: export "
+                "it with models/training/export.py or import the original checkpoint."
+            )
+        return cls.from_json(metadata[METADATA_KEY])
+
+
+def read_card(path: str | Path) -> Card:
+    """The card inside an ONNX file; a ValueError says why there is none."""
+    import onnx  # slow to import, and who has a session open has the metadata already
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except (OSError, DecodeError) as error:
+        raise ValueError(f"{path} cannot be read as an ONNX file: {error}.") from error
+    return Card.from_metadata({p.key: p.value for p in model.metadata_props}, path)
+
+
+def write_card(path: str | Path, card: Card) -> Card:
+    """Put the card into an ONNX file, in one step, and return it with the weights' hash."""
+    import onnx
+
+    model = onnx.load(str(path))
+    digest = hashlib.sha256()
+    for tensor in sorted(model.graph.initializer, key=lambda t: t.name):
+        digest.update(onnx.numpy_helper.to_array(tensor).tobytes())
+    card = replace(card, weights_sha256=digest.hexdigest())
+    kept = {p.key: p.value for p in model.metadata_props if p.key != METADATA_KEY}
+    onnx.helper.set_model_props(model, {**kept, METADATA_KEY: card.to_json()})
+    part = Path(f"{path}.part")
+    onnx.save(model, str(part))
+    os.replace(part, path)
+    return card
