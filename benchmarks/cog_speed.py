@@ -7,9 +7,15 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import rasterio.shutil
-from earthprint.engine.embeddings import ENCODER_TAG, EmbeddingsFile, EmbeddingsWriter, quantise
-from earthprint.engine.grid import Grid
 from rasterio.crs import CRS
+
+from earthprint.engine.rasters.embeddings import (
+    ENCODER_TAG,
+    EmbeddingsFile,
+    EmbeddingsWriter,
+    quantise,
+)
+from earthprint.engine.rasters.grid import Grid
 
 SIDE, DIMS, SCALE = 1536, 128, 0.5 / 127
 

@@ -53,8 +53,10 @@ def _selftest() -> int:
     import numpy as np
 
     from ..models import catalogue
-    from . import labels, reading, report  # noqa: F401 (must be importable)
-    from .encoder import Encoder
+    from .encoding.encoder import Encoder
+    from .heads import labels  # noqa: F401 (must be importable)
+    from .reports import report  # noqa: F401 (must be importable)
+    from .stacks import reading  # noqa: F401 (must be importable)
 
     for name in catalogue.bundled():
         encoder = Encoder.open(name)

@@ -50,15 +50,15 @@ JOBS: dict[str, Job] = {
         "input output", "encoder extent start end"),
     "train_head": _job(
         "Train a classifier on embeddings, band series or both.",
-        "input labels field output", f"{_HEAD} encoder report"),
+        "input labels field output", f"{_HEAD} encoder extent report command"),
     "apply_head": _job(
         "Map classes with a trained head.",
         "input head output", "encoder extent cutoff smooth min_area_ha confidence unlike"),
     "crop_classification": _job(
         "From a stack and labels (or a head) to a crop map with an accuracy report.",
         "input output",
-        f"{_HEAD} encoder head smooth min_area_ha extent confidence embeddings report head_output "
-        "command"),
+        f"{_HEAD} encoder head smooth min_area_ha extent confidence unlike embeddings report "
+        "head_output command"),
     "cluster_embeddings": _job(
         "Group alike pixels without labels.",
         "input output", "encoder clusters extent seed"),

@@ -14,7 +14,7 @@ class Series:
 
     Attributes:
         sensor: "sentinel-2", "sentinel-1", "landsat", "modis", "cbers", "aerial" or "optical".
-        bands: STAC common names, or "vv", "vh"; see `earthprint.engine.sensors`.
+        bands: STAC common names, or "vv", "vh"; see `earthprint.engine.stacks.sensors`.
         dates: (T,) datetime64[D], ascending; NaT for a scene without a date.
         values: (T, B, H, W) float32 in physical units: reflectance 0..1, dB, K.
         valid: (T, H, W) bool; False for nodata, cloud, shadow.

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from ..models import catalogue
-from ..models.cards import Card, read_card
-from .errors import UserError
+from ...models import catalogue
+from ...models.cards import Card, read_card
+from ..errors import UserError
 
 
 @dataclass(frozen=True)

@@ -54,20 +54,23 @@ class Standard:
 
     Attributes:
         mean: (k,) float32.
-        scale: (k,) float32, one over the standard deviation; 1 where only centred.
+        scale: (k,) float32, one over the standard deviation; one number for the axes of an
+            embedding, whose different spreads say how much each matters.
     """
 
     mean: np.ndarray
     scale: np.ndarray
 
     @classmethod
-    def of(cls, x: np.ndarray, scaled: bool = True) -> Standard:
-        """Statistics of (n, k) features."""
+    def of(cls, x: np.ndarray, embedded: int = 0) -> Standard:
+        """Statistics of (n, k) features, the first `embedded` of which are an embedding."""
         seen = ~np.isnan(x)
         count = np.maximum(seen.sum(0), 1)
         mean = np.where(seen, x, 0).sum(0, dtype=np.float64) / count
         spread = np.sqrt((np.where(seen, x - mean, 0) ** 2).sum(0) / count)
-        scale = 1 / np.where(spread > 1e-9, spread, 1.0) if scaled else np.ones_like(mean)
+        if embedded:
+            spread[:embedded] = np.sqrt((spread[:embedded] ** 2).mean())
+        scale = 1 / np.where(spread > 1e-9, spread, 1.0)
         return cls(mean.astype(np.float32), scale.astype(np.float32))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -205,7 +208,7 @@ class Neighbours:
 
 
 def fit_logistic(
-    x: np.ndarray, y: np.ndarray, size: int, strengths: tuple[float, ...]
+    x: np.ndarray, y: np.ndarray, size: int, strengths: tuple[float, ...], embedded: int = 0
 ) -> list[Logistic]:
     """Logistic regressions, standardised and class-balanced, one for each ascending strength.
 
@@ -214,8 +217,9 @@ def fit_logistic(
         y: (n,) class index; classes may be missing.
         size: number of classes.
         strengths: values of C; each fit starts from the one before.
+        embedded: how many of the first features are an embedding.
     """
-    standard = Standard.of(x)
+    standard = Standard.of(x, embedded)
     table = standard(x)
     model = LogisticRegression(class_weight="balanced", max_iter=300, tol=1e-3, warm_start=True)
     fitted = []
@@ -249,11 +253,11 @@ def fit_forest(x: np.ndarray, y: np.ndarray, size: int, seed: int, threads: int)
 
 
 def fit_neighbours(
-    x: np.ndarray, y: np.ndarray, size: int, seed: int, scaled: bool
+    x: np.ndarray, y: np.ndarray, size: int, seed: int, embedded: int = 0
 ) -> Neighbours:
-    """Weighted nearest neighbours; features are centred and, unless embeddings, scaled."""
+    """Weighted nearest neighbours of standardised features."""
     chosen = balanced_draw(y, _MOST_REFERENCES, seed)
-    standard = Standard.of(x, scaled)
+    standard = Standard.of(x, embedded)
     votes = np.zeros((len(chosen), size), np.float32)
     votes[np.arange(len(chosen)), y[chosen]] = 1
     return Neighbours(standard, _unit(standard(x[chosen])), votes)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .context import JobContext
-from .errors import UserError
-from .grid import Grid
+from ..context import JobContext
+from ..errors import UserError
+from ..rasters.grid import Grid
 
 _BLOCKS_PER_FOLD = 8  # wanted where the extent and the parcels allow
 _STEPS = (1.0, 2.0, 2.5, 5.0)  # leading figures of a block size that is easy to say
@@ -45,7 +45,7 @@ def metres_of(grid: Grid, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     Degrees and Web Mercator are scaled at the middle latitude of the grid, which is true to about
     a percent over a few degrees: enough to make blocks.
     """
-    x, y = grid.affine * (np.asarray(cols) + 0.5, np.asarray(rows) + 0.5)
+    x, y = grid.affine @ (np.asarray(cols) + 0.5, np.asarray(rows) + 0.5)
     crs = grid.crs
     _, bottom, _, top = grid.bounds
     middle = (bottom + top) / 2

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..models import timegrid
-from ..models.cube import Series
-from .context import JobContext
-from .embeddings import EmbeddingsFile
-from .errors import UserError
-from .grid import Grid, Window
+from ...models import timegrid
+from ...models.cube import Series
+from ..context import JobContext
+from ..errors import UserError
+from ..rasters.embeddings import EmbeddingsFile
+from ..rasters.grid import Grid, Window
+from ..stacks.reading import StackReader
+from ..stacks.stack import Stack
 from .layout import KINDS, FeatureLayout, SensorSeries
-from .reading import StackReader
-from .stack import Stack
 
 _TILE = 256  # samples are read tile by tile
 
@@ -199,7 +199,7 @@ def _shifted(window: Window, place: tuple[int, int]) -> Window:
 
 def _offset(whole: Grid, part: Grid, name: str) -> tuple[int, int]:
     """Row and column of a grid's first pixel in the grid that it is a part of."""
-    col, row = ~whole.affine * (part.affine * (0, 0))
+    col, row = ~whole.affine @ (part.affine @ (0, 0))
     window = Window(round(row), round(col), *part.shape)
     inside = (window.row >= 0 and window.col >= 0 and window.row + window.rows <= whole.shape[0]
               and window.col + window.cols <= whole.shape[1])

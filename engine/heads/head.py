@@ -18,12 +18,12 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
+from ..errors import UserError
+from ..rasters.legend import Legend
 from .accuracy import tempered
 from .applicability import Gate
 from .classifiers import Classifier, constant
-from .errors import UserError
 from .layout import FeatureLayout, Source
-from .legend import Legend
 
 CARD_KEY, GATE_KEY = "earthprint_card", "earthprint_gate"
 SUFFIX = ".head.onnx"

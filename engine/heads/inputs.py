@@ -9,14 +9,14 @@ from pathlib import Path
 import rasterio
 from rasterio.errors import RasterioIOError
 
-from .context import JobContext
-from .embeddings import ENCODER_TAG, EmbeddingsFile
-from .encoder import Encoder
-from .errors import UserError
+from ..context import JobContext
+from ..encoding.encoder import Encoder
+from ..encoding.pipeline import encode_stack, window_in
+from ..errors import UserError
+from ..rasters.embeddings import ENCODER_TAG, EmbeddingsFile
+from ..stacks.season import one_season
+from ..stacks.stack import Stack, open_input
 from .features import FeatureSource
-from .season import one_season
-from .stack import Stack, open_input
-from .tasks.encode import encode_stack, window_in
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,13 @@ class Inputs:
             return self
         encode_stack(self.stack, encoder, output, context, self.extent)
         return replace(self, embeddings=output)
+
+    def season(self) -> list[str]:
+        """[first, last] ISO day that was read; empty without dates."""
+        if self.embeddings is None or self.stack is not None:
+            return self.stack.season() if self.stack is not None else []
+        with EmbeddingsFile(self.embeddings) as file:
+            return [file.dates[0], file.dates[-1]] if file.dates else []
 
     def source(self) -> FeatureSource:
         """The features on the grid to work on; opens files, so one for each thread."""

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyogrio
+import shapely
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.features import rasterize
 from rasterio.warp import transform, transform_bounds
 
-from .context import JobContext
-from .errors import UserError
-from .geometry import Shape, interior_point, shapes_of
-from .grid import Grid
-from .legend import Legend
+from ..context import JobContext
+from ..errors import UserError
+from ..rasters.grid import Grid
+from ..rasters.legend import Legend
 
 LOG = logging.getLogger(__name__)
 
@@ -168,16 +169,12 @@ class _Picker:
         self.outside = self.unreadable = self.areal = 0
 
     def add(self, wkb: bytes, class_index: int) -> None:
-        try:
-            shapes = shapes_of(wkb)
-        except ValueError as error:
-            LOG.info("geometry left out: %s", error)
-            shapes = []
-        if not shapes:
+        parts = list(_parts(shapely.from_wkb(wkb, on_invalid="ignore")))
+        if not parts:
             self.unreadable += 1
             return
-        pixels = np.unique(np.concatenate([self._pixels(self._place(s)) for s in shapes]))
-        self.areal += shapes[0].polygon
+        pixels = np.unique(np.concatenate([self._pixels(self._place(p)) for p in parts]))
+        self.areal += parts[0].geom_type == "Polygon"
         if not len(pixels):
             self.outside += 1
             return
@@ -185,35 +182,34 @@ class _Picker:
             pixels = pixels[((np.arange(self._most) + 0.5) * len(pixels) / self._most).astype(int)]
         self.taken.append((pixels, class_index))
 
-    def _place(self, shape: Shape) -> Shape:
+    def _place(self, shape: shapely.Geometry) -> shapely.Geometry:
         """The shape in columns and rows of the grid."""
-        rings = []
-        for ring in shape.rings:
-            x, y = ring[:, 0], ring[:, 1]
+        def to_pixels(xy: np.ndarray) -> np.ndarray:
+            x, y = xy.T
             if self._crs is not None:
                 x, y = (np.asarray(v) for v in transform(*self._crs, x, y))
-            col, row = self._inverse * (x, y)
-            rings.append(np.column_stack([col, row]))
-        return Shape(shape.polygon, tuple(rings))
+            return np.column_stack(self._inverse @ (x, y))
 
-    def _pixels(self, shape: Shape) -> np.ndarray:
-        """Flat indices of the pixels of a placed shape."""
-        points = np.concatenate(shape.rings)
+        return shapely.transform(shape, to_pixels)
+
+    def _pixels(self, shape: shapely.Geometry) -> np.ndarray:
+        """Flat indices of the pixels of a placed point or polygon."""
+        points = shapely.get_coordinates(shape)
         if not np.isfinite(points).all():
             return np.zeros(0, np.int64)
-        if not shape.polygon:
+        if shape.geom_type == "Point":
             return self._under(points)
         height, width = self._grid.shape
         c0, r0 = np.maximum(np.floor(points.min(0)), 0).astype(int)
         c1, r1 = np.minimum(np.ceil(points.max(0)), (width, height)).astype(int)
         if c1 <= c0 or r1 <= r0:
             return np.zeros(0, np.int64)
-        outline = {"type": "Polygon", "coordinates": [r.tolist() for r in shape.rings]}
-        inside = rasterize([(outline, 1)], out_shape=(r1 - r0, c1 - c0), dtype="uint8",
+        inside = rasterize([(shape, 1)], out_shape=(r1 - r0, c1 - c0), dtype="uint8",
                            transform=Affine.translation(c0, r0))
         rows, cols = np.nonzero(inside)
         if not len(rows):
-            return self._under(interior_point(shape)[None])
+            inner = shapely.point_on_surface(shapely.make_valid(shape))
+            return self._under(shapely.get_coordinates(inner))
         return (rows + r0) * width + cols + c0
 
     def _under(self, points: np.ndarray) -> np.ndarray:
@@ -239,6 +235,15 @@ class _Picker:
         renumbered = np.unique(groups[chosen], return_inverse=True)[1]
         return Labels(rows, cols, classes[chosen], renumbered, legend, outside,
                       self.areal > 0, source)
+
+
+def _parts(shape: shapely.Geometry | None) -> Iterator[shapely.Geometry]:
+    """The points and polygons of a geometry; lines, curves and empty parts are left out."""
+    for part in () if shape is None else shapely.get_parts(shape):
+        if shapely.get_type_id(part) >= shapely.GeometryType.MULTIPOINT:
+            yield from _parts(part)
+        elif part.geom_type in ("Point", "Polygon") and not part.is_empty:
+            yield part
 
 
 def _layer_with(path: Path, field: str, layer: str | None) -> tuple[str, dict]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from .errors import UserError
+from ..errors import UserError
 
 KINDS = ("embeddings", "bands", "both")
 

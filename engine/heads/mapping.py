@@ -16,15 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from .areas import AreaCount, Areas
-from .context import JobContext, Pace
-from .errors import UserError
+from ..context import JobContext, Pace
+from ..errors import UserError
+from ..rasters.areas import AreaCount, Areas
+from ..rasters.grid import Grid, Window
+from ..rasters.legend import NODATA, Legend, LegendClass
+from ..rasters.raster import RasterWriter
+from ..rasters.smoothing import HALO, patch_pixels, remove_patches, smooth
 from .features import FeatureSource
-from .grid import Grid, Window
-from .heads import Head
-from .legend import NODATA, Legend, LegendClass
-from .raster import RasterWriter
-from .smoothing import HALO, patch_pixels, remove_patches, smooth
+from .head import Head
 
 UNLIKE = Legend((LegendClass(1, "Unlike the training data", "#737373"),))
 """Legend of the layer that says where not to trust a map; 0 is like the training data."""

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..context import JobContext
+from ..errors import UserError
+from ..rasters.grid import Grid
 from . import accuracy, classifiers, crossval
 from .accuracy import Scores
 from .applicability import Gate
 from .classifiers import Classifier
-from .context import JobContext
 from .crossval import Folds
-from .errors import UserError
-from .grid import Grid
-from .heads import HeadCard
+from .head import HeadCard
 from .labels import Labels
 from .layout import FeatureLayout
 
@@ -164,19 +164,18 @@ def train(
                      "elsewhere cannot be tested.")
     steps = len(kinds) + 3
     trials = tuple(
-        _trial(table[:, layout.columns(kind)], y, size, folds, kind, model, seed,
+        _trial(table[:, layout.columns(kind)], y, size, folds, layout.only(kind), model, seed,
                context.part(i / steps, (i + 1) / steps))
         for i, kind in enumerate(kinds))
     best = max(trials, key=lambda t: t.scores.macro_f1)
     x, used = table[:, layout.columns(best.kind)], layout.only(best.kind)
     strengths = (best.strength,) if model == "logistic" else classifiers.STRENGTHS
-    flattering = _trial(x, y, size, crossval.random_folds(y, folds.count, seed), best.kind, model,
-                        seed, context.part(len(kinds) / steps, (len(kinds) + 1) / steps),
-                        strengths)
+    flattering = _trial(x, y, size, crossval.random_folds(y, folds.count, seed), used, model, seed,
+                        context.part(len(kinds) / steps, (len(kinds) + 1) / steps), strengths)
     baseline = _baseline(table, layout, y, size, folds, trials, seed,
                          context.part((steps - 2) / steps, (steps - 1) / steps))
     context.progress((steps - 1) / steps, "Training on all samples")
-    fitted = _fit(x, y, size, best.kind, model, seed, context.threads, strengths)[0]
+    fitted = _fit(x, y, size, used, model, seed, context.threads, strengths)[0]
     temperature, calibrated = _calibrate(best.probabilities, y, folds)
     ece = tuple(accuracy.expected_calibration_error(p.max(1), p.argmax(1) == y)
                 for p in (best.probabilities, calibrated))
@@ -188,17 +187,17 @@ def train(
 
 
 def _trial(
-    x: np.ndarray, y: np.ndarray, size: int, folds: Folds, kind: str, model: str, seed: int,
-    context: JobContext, strengths: tuple[float, ...] = classifiers.STRENGTHS,
+    x: np.ndarray, y: np.ndarray, size: int, folds: Folds, layout: FeatureLayout, model: str,
+    seed: int, context: JobContext, strengths: tuple[float, ...] = classifiers.STRENGTHS,
 ) -> Trial:
     """Hold back every fold once."""
     strengths = strengths if model == "logistic" else (float("nan"),)
     held = np.zeros((len(strengths), len(y), size))
     for f in range(folds.count):
-        context.progress(f / folds.count, f"Testing {kind} on held-back ground, "
+        context.progress(f / folds.count, f"Testing {layout.kind} on held-back ground, "
                                           f"fold {f + 1} of {folds.count}")
         test = folds.fold == f
-        fitted = _fit(x[~test], y[~test], size, kind, model, seed, context.threads, strengths)
+        fitted = _fit(x[~test], y[~test], size, layout, model, seed, context.threads, strengths)
         for s, classifier in enumerate(fitted):
             held[s, test] = classifier.probabilities(x[test])
     mapped = held.argmax(2)
@@ -210,7 +209,7 @@ def _trial(
     answer = chosen.argmax(1)
     by_fold = np.array([_scores(answer, y, size, folds.fold == f).macro_f1
                         for f in range(folds.count)])
-    return Trial(kind, model, chosen, _scores(answer, y, size), by_fold, strengths[overall])
+    return Trial(layout.kind, model, chosen, _scores(answer, y, size), by_fold, strengths[overall])
 
 
 def _best(mapped: np.ndarray, y: np.ndarray, size: int) -> int:
@@ -225,14 +224,14 @@ def _scores(mapped: np.ndarray, y: np.ndarray, size: int, mask: np.ndarray | Non
 
 
 def _fit(
-    x: np.ndarray, y: np.ndarray, size: int, kind: str, model: str, seed: int, threads: int,
-    strengths: tuple[float, ...],
+    x: np.ndarray, y: np.ndarray, size: int, layout: FeatureLayout, model: str, seed: int,
+    threads: int, strengths: tuple[float, ...],
 ) -> list[Classifier]:
     if model == "logistic":
-        return classifiers.fit_logistic(x, y, size, strengths)
+        return classifiers.fit_logistic(x, y, size, strengths, layout.dims)
     if model == "forest":
         return [classifiers.fit_forest(x, y, size, seed, threads)]
-    return [classifiers.fit_neighbours(x, y, size, seed, scaled=kind != "embeddings")]
+    return [classifiers.fit_neighbours(x, y, size, seed, layout.dims)]
 
 
 def _baseline(
@@ -245,8 +244,8 @@ def _baseline(
     for trial in trials:
         if (trial.kind, trial.model) == ("bands", "forest"):
             return trial
-    return _trial(table[:, layout.columns("bands")], y, size, folds, "bands", "forest", seed,
-                  context)
+    return _trial(table[:, layout.columns("bands")], y, size, folds, layout.only("bands"),
+                  "forest", seed, context)
 
 
 def _calibrate(

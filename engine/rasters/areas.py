@@ -9,7 +9,7 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window as RasterWindow
 
-from .context import JobContext
+from ..context import JobContext
 from .grid import Grid
 from .legend import Legend
 
@@ -44,7 +44,8 @@ class Areas:
     def unanswered_share(self) -> float:
         """Share of the whole raster without an answer, 0..1."""
         whole = self.total + self.unanswered
-        return self.unanswered / whole if whole else 0.0
+        # the difference of two large sums may fall a hair below zero
+        return max(self.unanswered / whole, 0.0) if whole else 0.0
 
 
 class AreaCount:

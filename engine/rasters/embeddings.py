@@ -15,9 +15,9 @@ import rasterio
 import zstandard
 from rasterio.windows import Window as RasterioWindow
 
+from ..errors import UserError
 from . import cog
 from .cog import TILE, CogWriter
-from .errors import UserError
 from .grid import Grid, Window
 
 #: Tag that makes a raster embeddings: name@version#hash of the encoder.

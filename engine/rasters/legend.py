@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from .errors import UserError
+from ..errors import UserError
 
 NODATA = 255
 """Value of pixels without an answer in class rasters, so that 0 may be a class."""
@@ -19,7 +19,7 @@ COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00",
           "#cc79a7", "#000000", "#332288", "#882255", "#dddddd", "#661100")
 """Colours that stay apart for all kinds of colour vision, in the order of use."""
 
-_CROPS = Path(__file__).resolve().parent.parent / "resources" / "legends" / "crops.json"
+_CROPS = Path(__file__).resolve().parents[2] / "resources" / "legends" / "crops.json"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import rasterio
 from rasterio import shutil as rasterio_shutil
 from rasterio.windows import Window as RasterioWindow
 
-from .errors import UserError
+from ..errors import UserError
 from .grid import Grid, Window
 from .legend import Legend
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from rasterio.features import sieve
 
-from .context import JobContext
+from ..context import JobContext
 from .grid import Grid
 
 HALO = 1

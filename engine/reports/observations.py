@@ -6,11 +6,11 @@ from datetime import date
 
 import numpy as np
 
+from ..context import JobContext
+from ..rasters.grid import Grid, Window
+from ..stacks.reading import StackReader
+from ..stacks.stack import Stack
 from .charts import Day
-from .context import JobContext
-from .grid import Grid, Window
-from .reading import StackReader
-from .stack import Stack
 
 _SIDE = 64  # pixels of a sample window
 _WINDOWS = 4  # sample windows in each direction

@@ -12,10 +12,10 @@ import rasterio
 from PIL import Image
 from rasterio.enums import Resampling
 
+from ..heads.crossval import metres_of
+from ..rasters.grid import Grid
+from ..rasters.legend import NODATA, Legend
 from .charts import line, svg, text
-from .crossval import metres_of
-from .grid import Grid
-from .legend import NODATA, Legend
 
 _MOST = 1400  # pixels of the longer side
 _WIDTH, _HEIGHT = 896, 640  # room on the page

@@ -14,11 +14,11 @@ from string import Template
 
 import numpy as np
 
+from ..heads.labels import Labels
+from ..rasters.areas import Areas
+from ..rasters.legend import Legend
 from . import charts
-from .areas import Areas
 from .charts import Day
-from .labels import Labels
-from .legend import Legend
 from .picture import map_picture
 
 _TEMPLATE = Path(__file__).with_name("report_template.html")

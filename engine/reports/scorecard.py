@@ -6,10 +6,11 @@ from html import escape
 
 import numpy as np
 
-from . import accuracy, charts
+from ..heads import accuracy
+from ..heads.training import Training, Trial
+from . import charts
 from .charts import Interval
 from .report import Section, chip, number, table
-from .training import Training, Trial
 
 _KINDS = {"embeddings": "embeddings", "bands": "band series", "both": "both together"}
 _MODELS = {"logistic": "logistic regression", "forest": "random forest",

@@ -11,9 +11,9 @@ import pyogrio
 import rasterio
 from rasterio.crs import CRS
 
-from ..grid import Grid
-from ..legend import Legend
-from ..raster import RasterWriter
+from ..rasters.grid import Grid
+from ..rasters.legend import Legend
+from ..rasters.raster import RasterWriter
 from .atmosphere import BARE, UNSURE, VEGETATION, WATER
 from .fields import NEVER
 from .labels import Label

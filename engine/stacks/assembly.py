@@ -12,11 +12,11 @@ from pathlib import Path, PurePath, PurePosixPath
 import rasterio
 from rasterio.errors import RasterioError
 
+from ..context import JobContext
+from ..errors import UserError
+from ..rasters.grid import Grid
 from .bands import Band, name_bands
 from .calibration import calibrate, mask_asset, offset_taken_off
-from .context import JobContext
-from .errors import UserError
-from .grid import Grid
 from .layers import Layer, layers_of
 from .names import day_of
 from .scenes import Asset, Scene, file_behind, lonlat_bounds, metres
@@ -96,7 +96,7 @@ def assemble(
     """Scenes in the order of dates, and (file name, reason) of what was left out.
 
     Raises:
-        UserError: see `earthprint.engine.stack.build_stack`.
+        UserError: see `earthprint.engine.stacks.stack.build_stack`.
     """
     files, left_out = discover(sources)
     layers: list[Layer] = []
@@ -360,7 +360,7 @@ def _union(grid: Grid, others: list[Grid]) -> Grid:
         if shift is not None:
             rows += [shift[0], shift[0] + other.shape[0]]
             cols += [shift[1], shift[1] + other.shape[1]]
-    origin = grid.affine * (min(cols), min(rows))
+    origin = grid.affine @ (min(cols), min(rows))
     a, b, _, d, e, _ = grid.transform
     return Grid(grid.crs_wkt, (a, b, origin[0], d, e, origin[1]),
                 (max(rows) - min(rows), max(cols) - min(cols)))
@@ -373,8 +373,8 @@ def lattice_shift(grid: Grid, reference: Grid) -> tuple[int, int] | None:
     if grid.crs_wkt != reference.crs_wkt and grid.crs != reference.crs:
         return None
     inverse = ~reference.affine
-    col, row = inverse * (grid.transform[2], grid.transform[5])
-    end = inverse * (grid.affine * grid.shape[::-1])
+    col, row = inverse @ (grid.transform[2], grid.transform[5])
+    end = inverse @ (grid.affine @ grid.shape[::-1])
     shift = round(row), round(col)
     expected = (shift[1] + grid.shape[1], shift[0] + grid.shape[0])
     off = max(abs(col - shift[1]), abs(row - shift[0]), abs(end[0] - expected[0]),

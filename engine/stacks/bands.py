@@ -23,7 +23,7 @@ class Band:
 
     Attributes:
         layer: where it is.
-        product: key of `earthprint.engine.sensors.PRODUCTS`; empty for a mask of any sensor.
+        product: key of `earthprint.engine.stacks.sensors.PRODUCTS`; empty for a mask of any sensor.
         role: "data" or "mask".
         name: common name of a data band, kind of a mask.
     """
@@ -48,7 +48,7 @@ def name_bands(
         layers: bands of any number of files.
         sensor: "auto", or the sensor of all layers.
         bands: names for files that have just as many bands; they win over what files say.
-        mask: "auto", or the kind of every mask (a key of `earthprint.engine.masks.RULES`).
+        mask: "auto", or the kind of every mask (a key of `earthprint.engine.stacks.masks.RULES`).
 
     Returns:
         The bands that are known, and for each path a note on what was left out.

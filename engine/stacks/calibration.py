@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
+from ..errors import UserError
 from . import landsat_mtl
 from .bands import Band
-from .errors import UserError
 from .scenes import Asset
 from .sensors import PRODUCTS, RADAR, THERMAL
 

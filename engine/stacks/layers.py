@@ -17,8 +17,8 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterWindow
 
-from .errors import UserError
-from .grid import Grid
+from ..errors import UserError
+from ..rasters.grid import Grid
 from .names import Named, day_of, find_date, parse, strip_date
 from .sensors import NO_SCENE
 

@@ -17,7 +17,7 @@ class Named:
     """What a name says; empty where it says nothing.
 
     Attributes:
-        product: key of `earthprint.engine.sensors.PRODUCTS`.
+        product: key of `earthprint.engine.stacks.sensors.PRODUCTS`.
         date: ISO day; the middle where the name holds a span.
         span: (first, last) ISO days where the name holds a span.
         time: UTC time of day, HHMMSS.

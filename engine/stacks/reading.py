@@ -13,11 +13,11 @@ import rasterio
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
-from ..models.cube import Cube, Series
+from ...models.cube import Cube, Series
+from ..errors import UserError
+from ..rasters.grid import Grid, Window
 from . import masks
 from .assembly import lattice_shift
-from .errors import UserError
-from .grid import Grid, Window
 from .resampling import Placement, place, resample
 from .scenes import Asset, Scene, file_behind
 from .sensors import in_order

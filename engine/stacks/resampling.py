@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from rasterio.warp import transform
 
-from .grid import Grid, Window
+from ..rasters.grid import Grid, Window
 
 _STEP = 16  # target pixels between exact positions; linear between them
 _COARSER = 1.5  # from this ratio on the source is averaged first
@@ -43,11 +43,11 @@ def place(target: Grid, source: Grid) -> Placement | None:
     r = np.arange(0, rows + _STEP, _STEP) + 0.5
     c = np.arange(0, cols + _STEP, _STEP) + 0.5
     c, r = np.meshgrid(c, r)
-    xs, ys = target.affine * (c, r)
+    xs, ys = target.affine @ (c, r)
     if target.crs is not None and source.crs is not None and target.crs_wkt != source.crs_wkt:
         flat = transform(target.crs, source.crs, xs.ravel(), ys.ravel())
         xs, ys = (np.asarray(v).reshape(xs.shape) for v in flat)
-    nodes = np.stack(~source.affine * (xs, ys)) - 0.5
+    nodes = np.stack(~source.affine @ (xs, ys)) - 0.5
     if not np.isfinite(nodes).all():
         return None
     across = np.hypot(nodes[0, 0, 1] - nodes[0, 0, 0], nodes[1, 0, 1] - nodes[1, 0, 0])

@@ -10,7 +10,7 @@ import numpy as np
 from rasterio.crs import CRS
 from rasterio.warp import transform_bounds
 
-from .grid import Grid
+from ..rasters.grid import Grid
 from .sensors import in_order
 
 _PART = re.compile(r'^(?P<driver>[A-Za-z0-9_]+):"(?P<file>.+)":(?P<part>.+)$')
@@ -28,7 +28,7 @@ class Asset:
         scale, offset: value = stored * scale + offset.
         nodata: stored value of missing pixels; None where nothing but NaN is missing.
         role: "data" or "mask".
-        mask: kind of mask, a key of `earthprint.engine.masks.RULES`; empty for data.
+        mask: kind of mask, a key of `earthprint.engine.stacks.masks.RULES`; empty for data.
         unit: of the value: "reflectance", "kelvin", "db", or "power" and "amplitude", which
             become dB when read (10 log10 and 20 log10).
         grid: pixels of the file.
@@ -51,7 +51,7 @@ class Scene:
     """Everything that one sensor saw of one place on one day.
 
     Attributes:
-        sensor: see `earthprint.engine.sensors`.
+        sensor: see `earthprint.engine.stacks.sensors`.
         date: ISO day, None where unknown.
         orbit: "ascending", "descending" or "".
         track: relative orbit number, 0 where unknown.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
-from .context import JobContext
-from .errors import UserError
+from ..context import JobContext
+from ..errors import UserError
 from .stack import Stack
 
 YEAR_DAYS = 366

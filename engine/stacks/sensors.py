@@ -35,7 +35,7 @@ class Product:
     Attributes:
         sensor: the sensor of the stack's scenes.
         bands: the product's band name (lower case, no leading zeros) to common name.
-        masks: the product's name of a mask to its kind in `earthprint.engine.masks`.
+        masks: the product's name of a mask to its kind in `earthprint.engine.stacks.masks`.
         scale, offset: stored integer to reflectance, where neither file nor values say otherwise.
         nodata: stored value of missing pixels, where the file does not say.
         special: band to (scale, offset, unit) where it differs, such as temperature.

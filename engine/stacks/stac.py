@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 
 from rasterio.crs import CRS
 
-from .grid import Grid
+from ..rasters.grid import Grid
 from .scenes import Asset, Scene, join_path, lonlat_bounds, split_path
 from .sensors import WAVELENGTHS, in_order
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ..context import JobContext
+from ..errors import UserError
+from ..rasters.grid import Grid
 from . import stac
 from .assembly import Selection, assemble, reference_grid
-from .context import JobContext
-from .errors import UserError
-from .grid import Grid
 from .masks import RULES
 from .scenes import Asset, Scene, file_behind
 from .sensors import TITLES, in_order
@@ -44,6 +44,11 @@ class Stack:
         for scene in self.scenes:
             bands.setdefault(scene.sensor, set()).update(scene.bands)
         return {sensor: in_order(names) for sensor, names in sorted(bands.items())}
+
+    def season(self) -> list[str]:
+        """[first, last] ISO day; empty without dates."""
+        days = sorted(s.date for s in self.scenes if s.date)
+        return [days[0], days[-1]] if days else []
 
     def between(self, start: str | None, end: str | None) -> Stack:
         """The scenes from `start` to `end` (ISO days, both included); undated ones stay."""
@@ -149,7 +154,7 @@ def build_stack(
         sensor: "auto", or the sensor of all files where names do not tell.
         dates: ISO days, one for each file without a date (or one for each file), in the order
             of the files; they win over what names say.
-        mask: "auto", "none", or the kind of every mask (key of `earthprint.engine.masks.RULES`).
+        mask: "auto", "none", or the kind of every mask (a key of `masks.RULES`).
         grid: "finest", or the path of the raster whose pixels all others are fitted to.
         bands: names for files with just as many bands, where files do not tell or are wrong.
         context: for progress and log.

@@ -6,13 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..areas import Areas
 from ..context import JobContext
 from ..errors import UserError
-from ..heads import Head
-from ..inputs import Inputs
-from ..mapping import Mapped, Options, map_head
-from ..raster import check_writable
+from ..heads.head import Head
+from ..heads.inputs import Inputs
+from ..heads.mapping import Mapped, Options, map_head
+from ..rasters.areas import Areas
+from ..rasters.raster import check_writable
 
 
 def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
         context: surroundings.
 
     Returns:
-        output, confidence, unlike (paths or None), areas (one record a class).
+        output, confidence, unlike (paths or None), areas (one record a class), season.
     """
     start = time.monotonic()
     options = options_of(params)
@@ -38,7 +38,8 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
     mapped = map_head(head, inputs.source, options, context.part(0.6, 1))
     log_map("Map", mapped, start, context)
     return {"output": params["output"], "confidence": params.get("confidence"),
-            "unlike": params.get("unlike"), "areas": records(mapped.areas)}
+            "unlike": params.get("unlike"), "areas": records(mapped.areas),
+            "season": inputs.season()}
 
 
 def for_head(head: Head, inputs: Inputs, params: dict[str, Any], embeddings: Path,

@@ -7,10 +7,10 @@ from typing import Any
 
 from ..context import JobContext
 from ..errors import UserError
-from ..grid import Grid, Window
-from ..raster import check_writable
-from ..reading import StackReader
-from ..stack import Stack, build_stack
+from ..rasters.grid import Grid, Window
+from ..rasters.raster import check_writable
+from ..stacks.reading import StackReader
+from ..stacks.stack import Stack, build_stack
 
 _LOOK = 128  # pixels a side of the five places where valid pixels are counted
 
@@ -20,7 +20,7 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
 
     Args:
         params: sources (paths) or folder; sensor, dates, mask, grid, bands as in
-            `earthprint.engine.stack.build_stack`; output, a path, by custom ending in .stack.json.
+            `stack.build_stack`; output, a path that by custom ends in .stack.json.
         context: progress and log.
 
     Returns:

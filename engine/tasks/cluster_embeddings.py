@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 
-from ..areas import AreaCount
 from ..context import JobContext, Pace
-from ..embeddings import EmbeddingsFile
+from ..encoding.pipeline import window_in
 from ..errors import UserError
-from ..grid import Grid, Window
-from ..inputs import Inputs
-from ..legend import COLORS, NODATA, Legend, LegendClass
-from ..raster import RasterWriter, check_writable
+from ..heads.inputs import Inputs
+from ..rasters.areas import AreaCount
+from ..rasters.embeddings import EmbeddingsFile
+from ..rasters.grid import Grid, Window
+from ..rasters.legend import COLORS, NODATA, Legend, LegendClass
+from ..rasters.raster import RasterWriter, check_writable
 from .apply_head import records
-from .encode import window_in
 
 _SAMPLE = 40_000  # pixels from which the groups are found
 _BLOCK = 512
@@ -33,7 +33,7 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
         context: surroundings.
 
     Returns:
-        output, areas. Groups are numbered from the largest in the sample, 1, 2, ...
+        output, areas, season. Groups are numbered from the largest in the sample, 1, 2, ...
     """
     start = time.monotonic()
     clusters = int(params.get("clusters") or 8)
@@ -66,7 +66,7 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
     areas = count.areas(legend)
     context.log(f"Groups: {clusters} on {areas.total:,.0f} ha; {time.monotonic() - start:.0f} s"
                 .replace(",", " "))
-    return {"output": str(output), "areas": records(areas)}
+    return {"output": str(output), "areas": records(areas), "season": inputs.season()}
 
 
 def _sample(file: EmbeddingsFile, area: Window, context: JobContext) -> np.ndarray:

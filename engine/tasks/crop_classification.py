@@ -9,11 +9,11 @@ from typing import Any
 
 from ..context import JobContext
 from ..errors import UserError
-from ..heads import SUFFIX, Head
-from ..inputs import Inputs
-from ..mapping import Mapped, map_head
-from ..raster import check_writable
-from ..report import (
+from ..heads.head import SUFFIX, Head
+from ..heads.inputs import Inputs
+from ..heads.mapping import Mapped, map_head
+from ..rasters.raster import check_writable
+from ..reports.report import (
     Report,
     Section,
     areas_section,
@@ -22,7 +22,7 @@ from ..report import (
     map_section,
     method_section,
 )
-from ..scorecard import accuracy_section, trust_section
+from ..reports.scorecard import accuracy_section, trust_section
 from .apply_head import for_head, log_map, options_of, records
 from .train_head import (
     Learned,
@@ -47,7 +47,8 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
         context: surroundings.
 
     Returns:
-        output, confidence, unlike, embeddings, head, report (paths or None), areas, scores.
+        output, confidence, unlike, embeddings, head, report (paths or None), areas, scores,
+        season ([first, last] ISO day).
     """
     start = time.monotonic()
     context, warnings = collecting(context)
@@ -83,7 +84,8 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
             "unlike": params.get("unlike"), "embeddings": kept,
             "head": params.get("head_output") or params.get("head"),
             "report": params.get("report"), "areas": records(mapped.areas),
-            "scores": scores(learned) if learned else head.card.validation}
+            "scores": scores(learned) if learned else head.card.validation,
+            "season": inputs.season()}
 
 
 def _report(params: dict[str, Any], inputs: Inputs, head: Head, learned: Learned | None,

@@ -11,15 +11,15 @@ from typing import Any
 
 from ..context import JobContext
 from ..errors import UserError
-from ..heads import write_head
-from ..inputs import Inputs
-from ..labels import Labels, read_labels
-from ..layout import KINDS
-from ..observations import sensor_rows, usable_days
-from ..raster import check_writable
-from ..report import Report, Section, data_section, labels_section, method_section
-from ..scorecard import accuracy_section, model_name, trust_section
-from ..training import Training, train
+from ..heads.head import write_head
+from ..heads.inputs import Inputs
+from ..heads.labels import Labels, read_labels
+from ..heads.layout import KINDS
+from ..heads.training import Training, train
+from ..rasters.raster import check_writable
+from ..reports.observations import sensor_rows, usable_days
+from ..reports.report import Report, Section, data_section, labels_section, method_section
+from ..reports.scorecard import accuracy_section, model_name, trust_section
 
 
 @dataclass(frozen=True)

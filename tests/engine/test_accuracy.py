@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from earthprint.engine import accuracy
+from earthprint.engine.heads import accuracy
 
 MATRIX = np.array([[50, 3, 2], [5, 40, 5], [0, 2, 43]])
 

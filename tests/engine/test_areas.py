@@ -4,9 +4,9 @@ import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 
-from earthprint.engine.areas import areas_of
 from earthprint.engine.context import JobContext
-from earthprint.engine.legend import Legend
+from earthprint.engine.rasters.areas import areas_of
+from earthprint.engine.rasters.legend import Legend
 
 LEGEND = Legend.of_names(["maize", "rye"])
 

@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+
 from earthprint.engine import client, environment, protocol
 from earthprint.engine.client import EngineCancelled, EngineClient, EngineError
 

@@ -13,9 +13,9 @@ from rasterio.transform import Affine
 
 from earthprint.engine import jobs
 from earthprint.engine.context import JobContext
-from earthprint.engine.embeddings import EmbeddingsFile
 from earthprint.engine.errors import Cancelled, UserError
-from earthprint.engine.heads import Head
+from earthprint.engine.heads.head import Head
+from earthprint.engine.rasters.embeddings import EmbeddingsFile
 
 SIDE, FIELD = 160, 10
 DATES = ("20230415", "20230510", "20230602", "20230705", "20230803", "20230904", "20231001")

@@ -5,14 +5,14 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 
 from earthprint.engine.context import JobContext
-from earthprint.engine.crossval import (
+from earthprint.engine.errors import UserError
+from earthprint.engine.heads.crossval import (
     blocked_folds,
     lonely_classes,
     metres_of,
     random_folds,
 )
-from earthprint.engine.errors import UserError
-from earthprint.engine.grid import Grid
+from earthprint.engine.rasters.grid import Grid
 
 GRID = Grid(CRS.from_epsg(32631).to_wkt(), (10, 0, 500000, 0, -10, 5600000), (500, 500))
 

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
-from earthprint.engine.embeddings import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from rasterio.crs import CRS
+
+from earthprint.engine.errors import Cancelled, UserError
+from earthprint.engine.rasters.embeddings import (
     DATES_TAG,
     ENCODER_TAG,
     EmbeddingsFile,
@@ -12,12 +18,7 @@ from earthprint.engine.embeddings import (
     dequantise,
     quantise,
 )
-from earthprint.engine.errors import Cancelled, UserError
-from earthprint.engine.grid import Grid, Window
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from rasterio.crs import CRS
+from earthprint.engine.rasters.grid import Grid, Window
 
 UTM = CRS.from_epsg(32631).to_wkt()
 SCALE = 0.5 / 127

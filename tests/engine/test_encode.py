@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import rasterio
+from rasterio.transform import Affine
+
 from earthprint.engine import jobs
 from earthprint.engine.context import JobContext
-from earthprint.engine.embeddings import EmbeddingsFile
 from earthprint.engine.errors import Cancelled, UserError
-from rasterio.transform import Affine
+from earthprint.engine.rasters.embeddings import EmbeddingsFile
 
 BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12", "SCL")
 DATES = ("20230315", "20230520", "20230701", "20230925")
@@ -121,7 +122,7 @@ def test_a_truncated_scene_is_named_and_nothing_is_left(season, tmp_path):
 
 
 def test_a_full_disk_is_refused_before_anything_is_computed(season, tmp_path, monkeypatch):
-    monkeypatch.setattr("earthprint.engine.tasks.encode.free_space", lambda path: 1_000_000)
+    monkeypatch.setattr("earthprint.engine.encoding.pipeline.free_space", lambda path: 1_000_000)
     with pytest.raises(UserError, match=r"0\.0 GB free, 0\.0 are needed|GB free"):
         encode(season, tmp_path / "e.tif")
     assert not list(tmp_path.iterdir())

@@ -1,7 +1,7 @@
 import numpy as np
 
-from earthprint.engine.features import band_series
-from earthprint.engine.layout import SensorSeries
+from earthprint.engine.heads.features import band_series
+from earthprint.engine.heads.layout import SensorSeries
 from earthprint.models.cube import Series
 
 

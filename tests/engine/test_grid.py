@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from earthprint.engine.grid import Grid, Window
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
+
+from earthprint.engine.rasters.grid import Grid, Window
 
 UTM = CRS.from_epsg(32631).to_wkt()
 WGS = CRS.from_epsg(4326).to_wkt()

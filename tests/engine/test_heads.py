@@ -7,13 +7,13 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from earthprint.engine import classifiers
-from earthprint.engine.accuracy import tempered
-from earthprint.engine.applicability import Gate, training_dissimilarity
 from earthprint.engine.errors import UserError
-from earthprint.engine.heads import CARD_KEY, Head, HeadCard, write_head
-from earthprint.engine.layout import FeatureLayout, SensorSeries
-from earthprint.engine.legend import Legend
+from earthprint.engine.heads import classifiers
+from earthprint.engine.heads.accuracy import tempered
+from earthprint.engine.heads.applicability import Gate, training_dissimilarity
+from earthprint.engine.heads.head import CARD_KEY, Head, HeadCard, write_head
+from earthprint.engine.heads.layout import FeatureLayout, SensorSeries
+from earthprint.engine.rasters.legend import Legend
 
 LAYOUT = FeatureLayout("bands", series=(SensorSeries("sentinel-2", tuple("abcdefghij"), 1),))
 EMBEDDED = FeatureLayout("embeddings", "fast@1.0#12345678", 10)
@@ -31,7 +31,7 @@ def fitted(model, x, y, size):
         return classifiers.fit_logistic(x, y, size, (0.1,))[0]
     if model == "forest":
         return classifiers.fit_forest(x, y, size, 0, 1)
-    return classifiers.fit_neighbours(x, y, size, 0, True)
+    return classifiers.fit_neighbours(x, y, size, 0)
 
 
 def card(layout, size, model="logistic", t=1.0):
@@ -193,3 +193,11 @@ def test_a_head_that_differs_is_never_written(tmp_path):
         write_head(tmp_path / "a.head.onnx", Wrong(good.standard, good.weights, good.bias),
                    card(LAYOUT, 3), gate(x, y), x)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_axes_of_an_embedding_keep_their_own_spread():
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(500, 4)) * [3, 1, 5, 0.5]).astype(np.float32)
+    standard = classifiers.Standard.of(x, embedded=2)
+    assert standard.scale[0] == standard.scale[1] == pytest.approx(1 / np.sqrt(5), rel=0.1)
+    assert standard.scale[2:] == pytest.approx([1 / 5, 2], rel=0.1)

@@ -3,14 +3,14 @@ import struct
 import numpy as np
 import pyogrio
 import pytest
+import shapely
 from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from earthprint.engine.context import JobContext
 from earthprint.engine.errors import UserError
-from earthprint.engine.geometry import Shape, interior_point, shapes_of
-from earthprint.engine.grid import Grid
-from earthprint.engine.labels import read_labels
+from earthprint.engine.heads.labels import read_labels
+from earthprint.engine.rasters.grid import Grid
 
 UTM = CRS.from_epsg(32631).to_wkt()
 GRID = Grid(UTM, (10, 0, 500000, 0, -10, 5600000), (100, 120))
@@ -101,7 +101,7 @@ def test_unusual_grids_hold_the_same_ground(tmp_path, affine):
     path = write(tmp_path / "a.gpkg", [box(20, 20, 10, 10), box(50, 50, 10, 10),
                                        box(20, 50, 10, 10), box(50, 20, 10, 10)], list("abab"))
     labels = read_labels(path, "crop", grid, quiet()[1])
-    x, y = grid.affine * (labels.cols + 0.5, labels.rows + 0.5)
+    x, y = grid.affine @ (labels.cols + 0.5, labels.rows + 0.5)
     mine = labels.groups == 0
     assert np.all((x[mine] > 500200) & (x[mine] < 500300))
     assert np.all((y[mine] < 5599800) & (y[mine] > 5599700))
@@ -124,25 +124,29 @@ def test_empty_classes_odd_geometries_and_conflicts_are_left_out(tmp_path):
     assert "Left out 1 of 6 features" in texts and "2 pixels have labels of two classes" in texts
 
 
-def test_multi_parts_heights_and_measures_are_understood():
-    part = struct.pack("<BII", 1, 1003, 1) + struct.pack("<I", 4) + np.array(
-        [[0, 0, 9], [4, 0, 9], [4, 4, 9], [0, 0, 9]], float).tobytes()
-    shapes = shapes_of(struct.pack("<BII", 1, 1006, 2) + part + part)
-    assert len(shapes) == 2 and shapes[0].rings[0].tolist() == [[0, 0], [4, 0], [4, 4], [0, 0]]
-    old = struct.pack("<BIddd", 1, 0x80000001, 1, 2, 3)
-    assert shapes_of(old)[0].rings[0].tolist() == [[1, 2]]
-    big_endian = struct.pack(">BIdd", 0, 1, 1, 2)
-    assert shapes_of(big_endian)[0].rings[0].tolist() == [[1, 2]]
-    assert shapes_of(struct.pack("<BIdd", 1, 1, np.nan, np.nan)) == []
-    with pytest.raises(ValueError, match="damaged"):
-        shapes_of(struct.pack("<BIII", 1, 3, 1, 1000))
+def test_multi_parts_heights_and_collections_are_understood(tmp_path):
+    def square(col, row):
+        x, y = 500000 + 10 * col, 5600000 - 10 * row
+        return shapely.box(x, y - 20, x + 20, y)
+
+    two = shapely.force_3d(shapely.MultiPolygon([square(0, 0), square(5, 0)]), 9.0)
+    mixed = shapely.GeometryCollection([
+        shapely.MultiPolygon([square(0, 5)]),
+        shapely.LineString([(500300, 5599900), (500400, 5599900)])])
+    shapes = [two, mixed, square(9, 9), square(20, 9)]
+    path = write(tmp_path / "a.gpkg", [shapely.to_wkb(s) for s in shapes], ["a", "b", "a", "b"],
+                 "Unknown")
+    labels = read_labels(path, "crop", GRID, quiet()[1])
+    assert (labels.groups == 0).sum() == 8 and (labels.groups == 1).sum() == 4
 
 
-def test_the_inner_point_avoids_holes_and_bays():
-    outer = np.array([[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]], float)
-    hole = np.array([[1, 1], [9, 1], [9, 9], [1, 9], [1, 1]], float)
-    x, y = interior_point(Shape(True, (outer, hole)))
-    assert y == 5 and (0 < x < 1 or 9 < x < 10)
+def test_a_tiny_ring_gives_a_pixel_that_it_covers(tmp_path):
+    ring = shapely.box(500101, 5599801, 500104, 5599804).difference(
+        shapely.box(500102, 5599802, 500103, 5599803))
+    path = write(tmp_path / "a.gpkg", [shapely.to_wkb(ring), box(0, 0, 2, 2), box(5, 5, 2, 2),
+                                       box(9, 9, 2, 2)], ["a", "b", "a", "b"])
+    labels = read_labels(path, "crop", GRID, quiet()[1])
+    assert (10, 19) in set(zip(labels.cols, labels.rows, strict=True))
 
 
 def test_sentences_say_what_to_do(tmp_path):

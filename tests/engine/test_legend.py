@@ -1,7 +1,7 @@
 import pytest
 
 from earthprint.engine.errors import UserError
-from earthprint.engine.legend import COLORS, Legend, LegendClass, crop_color
+from earthprint.engine.rasters.legend import COLORS, Legend, LegendClass, crop_color
 
 
 def test_crops_get_the_colours_analysts_know():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earthprint.engine.masks import RULES, valid
+from earthprint.engine.stacks.masks import RULES, valid
 
 CASES = [
     ("scl", [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11],

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earthprint.engine import names
-from earthprint.engine.sensors import PRODUCTS, in_order, layout, resolve
+from earthprint.engine.stacks import names
+from earthprint.engine.stacks.sensors import PRODUCTS, in_order, layout, resolve
 
 SAFE = "S2A_MSIL2A_20240615T105031_N0510_R051_T31UFS_20240615T170000.SAFE"
 GRD = "S1A_IW_GRDH_1SDV_20240604T173213_20240604T173238_054174_0696A5_ABCD"

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import rasterio
-from earthprint.engine.errors import UserError
-from earthprint.engine.grid import Grid, Window
-from earthprint.engine.legend import Legend
-from earthprint.engine.raster import RasterWriter
 from rasterio.crs import CRS
+
+from earthprint.engine.errors import UserError
+from earthprint.engine.rasters.grid import Grid, Window
+from earthprint.engine.rasters.legend import Legend
+from earthprint.engine.rasters.raster import RasterWriter
 
 GRID = Grid(CRS.from_epsg(32631).to_wkt(), (10.0, 0.0, 5e5, 0.0, -10.0, 5.6e6), (600, 500))
 LEGEND = Legend.of_records([

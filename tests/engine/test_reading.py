@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 from rasterio.warp import Resampling, reproject, transform
 
-from earthprint.engine.assembly import lattice_shift
 from earthprint.engine.errors import UserError
-from earthprint.engine.grid import Grid, Window
-from earthprint.engine.reading import StackReader
-from earthprint.engine.resampling import place, resample
-from earthprint.engine.stack import build_stack
+from earthprint.engine.rasters.grid import Grid, Window
+from earthprint.engine.stacks.assembly import lattice_shift
+from earthprint.engine.stacks.reading import StackReader
+from earthprint.engine.stacks.resampling import place, resample
+from earthprint.engine.stacks.stack import build_stack
 
 UTM = Affine(10, 0, 500000, 0, -10, 5600000)
 BANDS = ("B02", "B03", "B04", "B08")
@@ -66,7 +66,7 @@ def test_any_window_equals_the_part_of_the_whole(tmp_path_factory, row, col, row
     write(folder / "s2_2024-06-15.tif", stored())
     write(folder / "s1_2024-06-16.tif", np.random.default_rng(1).uniform(
         -20, -5, (2, 20, 20)).astype("float32"), names=("VV", "VH"),
-        transform=UTM * Affine.translation(3.3, 2.7) * Affine.scale(2))
+        transform=UTM @ Affine.translation(3.3, 2.7) @ Affine.scale(2))
     stack = build_stack([folder])
     window = Window(row, col, min(rows, 32 - row), min(cols, 32 - col))
     whole, part = read(stack), read(stack, window)
@@ -95,7 +95,7 @@ def test_a_pixel_is_valid_where_all_bands_are_present_and_the_mask_agrees(tmp_pa
     scl = np.full((1, 2, 2), 4, np.uint8)
     scl[0, 1, 1] = 9
     write(tmp_path / "s2_2024-06-15_SCL.tif", scl, names=("SCL",),
-          transform=UTM * Affine.scale(2))
+          transform=UTM @ Affine.scale(2))
     valid = read(build_stack([tmp_path])).series["sentinel-2"].valid[0]
     assert not valid[0, 0] and valid[0, 1] and not valid[2:, 2:].any() and valid.sum() == 11
 
@@ -128,7 +128,7 @@ def test_tiles_of_one_day_are_laid_over_each_other_first_valid_first(tmp_path):
     left[:, :, 24:] = 0
     write(tmp_path / "T31UFS_20240615T105031.tif", left)
     write(tmp_path / "T31UGS_20240615T105031.tif", right,
-          transform=UTM * Affine.translation(16, 0))
+          transform=UTM @ Affine.translation(16, 0))
     series = read(build_stack([tmp_path])).series["sentinel-2"]
     assert series.values.shape == (1, 4, 32, 48) and series.valid.all()
     np.testing.assert_allclose(series.values[0, :, :, :24], left[:, :, :24] / 1e4, rtol=1e-6)
@@ -182,7 +182,7 @@ class TestWarping:
     def plane(self, grid, crs):
         """Values that are linear in the coordinates of `crs`, on a grid."""
         cols, rows = np.meshgrid(np.arange(grid.shape[1]) + 0.5, np.arange(grid.shape[0]) + 0.5)
-        xs, ys = grid.affine * (cols, rows)
+        xs, ys = grid.affine @ (cols, rows)
         if grid.crs != crs:
             flat = transform(grid.crs, crs, xs.ravel(), ys.ravel())
             xs, ys = (np.reshape(v, xs.shape) for v in flat)
@@ -267,11 +267,11 @@ class TestWarping:
 @given(st.integers(-50, 50), st.integers(-50, 50), st.floats(0.02, 0.98))
 def test_lattice_shift_is_exact_or_none(row, col, part):
     grid = Grid(WKT, tuple(UTM)[:6], (30, 40))
-    moved = Grid(WKT, tuple(UTM * Affine.translation(col, row))[:6], (10, 12))
+    moved = Grid(WKT, tuple(UTM @ Affine.translation(col, row))[:6], (10, 12))
     assert lattice_shift(moved, grid) == (row, col)
-    between = Grid(WKT, tuple(UTM * Affine.translation(col + part, row))[:6], (10, 12))
+    between = Grid(WKT, tuple(UTM @ Affine.translation(col + part, row))[:6], (10, 12))
     assert lattice_shift(between, grid) is None
-    assert lattice_shift(Grid(WKT, tuple(UTM * Affine.scale(2))[:6], (4, 4)), grid) is None
+    assert lattice_shift(Grid(WKT, tuple(UTM @ Affine.scale(2))[:6], (4, 4)), grid) is None
 
 
 class TestDamage:

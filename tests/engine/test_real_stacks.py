@@ -5,8 +5,8 @@ import pytest
 import rasterio
 
 from earthprint.engine.errors import UserError
-from earthprint.engine.reading import StackReader
-from earthprint.engine.stack import Stack, build_stack, open_input
+from earthprint.engine.stacks.reading import StackReader
+from earthprint.engine.stacks.stack import Stack, build_stack, open_input
 
 TEN = ("blue", "green", "red", "rededge071", "rededge075", "rededge078", "nir", "nir08",
        "swir16", "swir22")

@@ -7,13 +7,13 @@ import pytest
 import rasterio
 from affine import Affine
 
-from earthprint.engine import charts
-from earthprint.engine.areas import areas_of
-from earthprint.engine.charts import Day, Interval
 from earthprint.engine.context import JobContext
-from earthprint.engine.legend import Legend
-from earthprint.engine.picture import map_picture
-from earthprint.engine.report import (
+from earthprint.engine.rasters.areas import areas_of
+from earthprint.engine.rasters.legend import Legend
+from earthprint.engine.reports import charts
+from earthprint.engine.reports.charts import Day, Interval
+from earthprint.engine.reports.picture import map_picture
+from earthprint.engine.reports.report import (
     Report,
     Section,
     areas_section,

@@ -6,8 +6,8 @@ from rasterio.crs import CRS
 from scipy.ndimage import convolve
 
 from earthprint.engine.context import JobContext
-from earthprint.engine.grid import Grid
-from earthprint.engine.smoothing import patch_pixels, remove_patches, smooth
+from earthprint.engine.rasters.grid import Grid
+from earthprint.engine.rasters.smoothing import patch_pixels, remove_patches, smooth
 
 KERNEL = np.array([[1, 2, 1], [2, 3, 2], [1, 2, 1]]) / 15
 

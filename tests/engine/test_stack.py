@@ -13,7 +13,7 @@ from affine import Affine
 
 from earthprint.engine.context import JobContext
 from earthprint.engine.errors import UserError
-from earthprint.engine.stack import Stack, build_stack, open_input
+from earthprint.engine.stacks.stack import Stack, build_stack, open_input
 from earthprint.engine.tasks.build_stack import run
 
 UTM = Affine(10, 0, 500000, 0, -10, 5600000)
@@ -51,7 +51,7 @@ def safe(folder, day, baseline, low=1100):
     """A SAFE product with four bands of 10 m, two of 20 m and its scene classification."""
     root = folder / SAFE.format(day=day, baseline=baseline) / "GRANULE" / "L2A_T31UFS" / "IMG_DATA"
     options = {"driver": "JP2OpenJPEG", "QUALITY": "100", "REVERSIBLE": "YES", "YCBCR420": "NO"}
-    coarse = UTM * Affine.scale(2)
+    coarse = UTM @ Affine.scale(2)
     for i, band in enumerate(("B02", "B03", "B04", "B08")):
         write(root / "R10m" / f"T31UFS_{day}T105031_{band}_10m.jp2",
               reflectance(1, 64, low, seed=i), **options)
@@ -186,7 +186,7 @@ def test_radar_unit(tmp_path, values, dtype, unit):
 
 def test_tiles_of_one_day_stay_apart_and_widen_the_grid(tmp_path):
     for col, tile in ((0, "31UFS"), (16, "31UGS")):
-        s2(tmp_path / f"T{tile}_20240615T105031.tif", transform=UTM * Affine.translation(col, 0))
+        s2(tmp_path / f"T{tile}_20240615T105031.tif", transform=UTM @ Affine.translation(col, 0))
     stack = build_stack([tmp_path])
     assert [s.tile for s in stack.scenes] == ["31UFS", "31UGS"]
     assert stack.grid.shape == (16, 32)
@@ -194,11 +194,11 @@ def test_tiles_of_one_day_stay_apart_and_widen_the_grid(tmp_path):
 
 def test_reference_grid_can_be_chosen(tmp_path):
     s2(tmp_path / "s2_2024-06-15.tif")
-    coarse = write(tmp_path / "dem.tif", reflectance(1, 8), transform=UTM * Affine.scale(2))
+    coarse = write(tmp_path / "dem.tif", reflectance(1, 8), transform=UTM @ Affine.scale(2))
     stack = build_stack([tmp_path], grid=str(coarse))
     assert stack.grid.shape == (8, 8) and stack.grid.pixel_size == 20
     far = write(tmp_path / "far" / "dem.tif", reflectance(1, 8),
-                transform=UTM * Affine.translation(900, 0))
+                transform=UTM @ Affine.translation(900, 0))
     with pytest.raises(UserError, match="`dem.tif` and `s2_2024-06-15.tif` have no common area"):
         build_stack([tmp_path], grid=str(far))
 
@@ -242,7 +242,7 @@ class TestErrors:
 
     def test_no_common_area(self, tmp_path):
         s2(tmp_path / "a_2024-06-15.tif")
-        s2(tmp_path / "b_2024-06-25.tif", transform=UTM * Affine.translation(500, 0))
+        s2(tmp_path / "b_2024-06-25.tif", transform=UTM @ Affine.translation(500, 0))
         with pytest.raises(UserError) as error:
             build_stack([tmp_path])
         assert str(error.value) == ("`a_2024-06-15.tif` and `b_2024-06-25.tif` have no common "

@@ -4,11 +4,11 @@ from rasterio.crs import CRS
 
 from earthprint.engine.context import JobContext
 from earthprint.engine.errors import Cancelled, UserError
-from earthprint.engine.grid import Grid
-from earthprint.engine.labels import Labels
-from earthprint.engine.layout import KINDS, FeatureLayout, SensorSeries
-from earthprint.engine.legend import Legend
-from earthprint.engine.training import train
+from earthprint.engine.heads.labels import Labels
+from earthprint.engine.heads.layout import KINDS, FeatureLayout, SensorSeries
+from earthprint.engine.heads.training import train
+from earthprint.engine.rasters.grid import Grid
+from earthprint.engine.rasters.legend import Legend
 
 GRID = Grid(CRS.from_epsg(32631).to_wkt(), (10, 0, 500000, 0, -10, 5600000), (1000, 1000))
 LAYOUT = FeatureLayout("both", "fast@1.0#ab", 6, (SensorSeries("sentinel-2", ("red",), 24),))

@@ -161,9 +161,9 @@ def test_qgis_loads_unloads_and_reloads():
 
 VOCABULARY = """
 import json
-from earthprint.engine.classifiers import MODELS
-from earthprint.engine.masks import RULES
-from earthprint.engine.stack import SENSORS
+from earthprint.engine.heads.classifiers import MODELS
+from earthprint.engine.stacks.masks import RULES
+from earthprint.engine.stacks.stack import SENSORS
 from earthprint.models.catalogue import bundled
 print(json.dumps([list(RULES), list(SENSORS), list(MODELS), list(bundled())]))
 """

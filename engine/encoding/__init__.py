@@ -1,0 +1,1 @@
+"""Stacks to embeddings: an encoder at work, and the loop over windows."""

@@ -1,0 +1,171 @@
+"""The loop over windows: a stack becomes embeddings, every processor busy, memory bounded.
+
+Every worker reads, prepares, encodes and compresses a block of its own, so that reading and
+network overlap and no processor waits; the blocks are written in their order. What is held at
+one time is bounded by the memory budget, whatever the raster's size.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rasterio.crs import CRS
+from rasterio.warp import transform_bounds
+
+from ..context import JobContext, Pace
+from ..errors import UserError
+from ..rasters.cog import TILE, free_space
+from ..rasters.embeddings import DATES_TAG, ENCODER_TAG, EmbeddingsWriter, quantise
+from ..rasters.grid import Grid, Window
+from ..rasters.raster import check_writable
+from ..stacks.reading import StackReader
+from ..stacks.stack import Stack
+from .encoder import Encoder
+
+#: Pixels of one network call: activations stay in the cache, calls are not too many.
+BATCH = 512
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What `encode_stack` made: file, pixels with an embedding, seconds."""
+
+    path: Path
+    pixels: int
+    seconds: float
+
+
+def encode_stack(stack: Stack, encoder_name: str, output: Path, context: JobContext,
+                 extent: list | None = None) -> Encoded:
+    """Encode a stack into an embeddings file.
+
+    Args:
+        extent: [left, bottom, right, top, CRS as WKT or "EPSG:..."]; snapped outwards to pixels.
+
+    Raises:
+        UserError: the stack lacks what the encoder needs, nothing valid, no room on the disk.
+    """
+    encoder = Encoder.open(encoder_name, context.device)
+    card = encoder.card
+    name = stack.path.name if stack.path else "The input"
+    if lacking := encoder.adapter.missing(stack.sensors()):
+        raise UserError(f"{name}: {' '.join(lacking)}")
+    area = window_in(stack.grid, extent)
+    grid = stack.grid.part(area)
+    check_writable(output)
+    _check_space(output, grid, card.dimensions)
+    context.log(f"Encoder {card.identity}, per {card.unit}, {card.dimensions} d; "
+                f"{grid.shape[0]} x {grid.shape[1]} pixels")
+    dates = sorted({scene.date for scene in stack.scenes if scene.date})
+    tags = {ENCODER_TAG: card.identity, DATES_TAG: ",".join(dates)}
+    start, pixels = time.monotonic(), 0
+    pace = Pace(context, grid.full.size, "pixels", "Encoding")
+    work = _Work(stack, encoder, area, context)
+    with EmbeddingsWriter(output, grid, card.dimensions, card.code_scale, tags) as out:
+        for block, tiles, valid in work.blocks(grid, out.compress):
+            for (row, col), data in tiles.items():
+                out.put(block.row // TILE + row, block.col // TILE + col, data)
+            pixels += valid
+            pace.add(block.size, valid)
+        if not pixels:
+            raise UserError(f"All {len(dates) or 1} dates of {name} are masked or without data. "
+                            "Check Cloud mask.")
+    seconds = time.monotonic() - start
+    context.log(f"Embeddings of {pixels} pixels ({100 * pixels / grid.full.size:.1f} %) in "
+                f"{seconds:.0f} s, {pixels / seconds:.0f} pixels/s")
+    return Encoded(Path(output), pixels, seconds)
+
+
+def window_in(grid: Grid, extent: list | None) -> Window:
+    """The window of an extent [left, bottom, right, top, CRS], all of the grid when None."""
+    if not extent:
+        return grid.full
+    *bounds, crs = extent
+    if crs and grid.crs is not None:
+        bounds = transform_bounds(CRS.from_user_input(crs), grid.crs, *bounds, densify_pts=21)
+    window = grid.window_of(tuple(bounds))
+    if window is None:
+        raise UserError("The area to process and the rasters have no common area. "
+                        "Choose another area.")
+    return window
+
+
+def _check_space(output: Path, grid: Grid, dims: int) -> None:
+    # full resolution, overviews (a third) and the copy that puts the tiles in order
+    needed, free = 2.7 * dims * grid.full.size * 0.9, free_space(output)
+    if needed > free:
+        raise UserError(f"{output.resolve().parent} has {free / 1e9:.1f} GB free, "
+                        f"{needed / 1e9:.1f} are needed. Choose another folder.")
+
+
+class _Work:
+    """Encodes blocks of a stack in threads, each with a reader of its own."""
+
+    def __init__(self, stack: Stack, encoder: Encoder, area: Window, context: JobContext) -> None:
+        self._stack, self._encoder, self._area, self._context = stack, encoder, area, context
+        self._bands = {s.sensor: s.bands for s in encoder.card.sensors}
+        self._local = threading.local()
+        self._readers: list[StackReader] = []
+        dims = encoder.card.dimensions
+        share = context.memory_mb * 1e6 / (context.threads + 1)
+        # values as read and as prepared, masks, codes and their compressed copy
+        per_pixel = 2 * StackReader.bytes_per_pixel(stack, bands=self._bands) + 3 * dims
+        self._window_pixels = max(int(share / per_pixel), TILE)
+
+    def blocks(self, grid: Grid, compress: object) -> Iterator[tuple[Window, dict, int]]:
+        """(block, tile (row, col) to bytes, pixels with an embedding), in the order of blocks."""
+        tiles = -(-grid.shape[0] // TILE) * -(-grid.shape[1] // TILE)
+        # at least four blocks a processor: progress, an early cancel, and nobody waits at the end
+        wide = min(self._window_pixels // TILE**2, tiles // (4 * self._context.threads), 16)
+        cols = max(wide, 1) * TILE
+        pending: deque = deque()
+        pool = ThreadPoolExecutor(self._context.threads)
+        try:
+            for block in grid.blocks(TILE, cols):
+                pending.append((block, pool.submit(self._encode, block, compress)))
+                if len(pending) > self._context.threads:
+                    yield self._take(pending)
+            while pending:
+                yield self._take(pending)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            for reader in self._readers:
+                reader.close()
+
+    def _take(self, pending: deque) -> tuple[Window, dict, int]:
+        block, future = pending.popleft()
+        while not future.done():
+            self._context.check()
+            threading.Event().wait(0.02)
+        return block, *future.result()
+
+    def _reader(self) -> StackReader:
+        if not hasattr(self._local, "reader"):
+            self._local.reader = StackReader(
+                self._stack, bands=self._bands).__enter__()
+            self._readers.append(self._local.reader)
+        return self._local.reader
+
+    def _encode(self, block: Window, compress: object) -> tuple[dict, int]:
+        """The compressed tiles of a block and how many of its pixels have an embedding."""
+        codes = np.zeros((block.rows, block.cols, self._encoder.card.dimensions), np.uint8)
+        rows = max(self._window_pixels // block.cols, 1)
+        for row in range(0, block.rows, rows):
+            count = min(rows, block.rows - row)
+            cube = self._reader().read(Window(
+                self._area.row + block.row + row, self._area.col + block.col, count, block.cols))
+            flat = codes[row : row + count].reshape(-1, codes.shape[2])
+            for batch in self._encoder.adapter.batches(cube, BATCH):
+                self._context.check()
+                flat[batch.pixels] = quantise(self._encoder.run(batch.inputs),
+                                              self._encoder.card.code_scale)
+        tiles = {(r // TILE, c // TILE): compress(codes[r : r + TILE, c : c + TILE])
+                 for r in range(0, block.rows, TILE) for c in range(0, block.cols, TILE)}
+        return tiles, int((codes[..., 0] != 0).sum())

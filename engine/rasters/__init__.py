@@ -1,0 +1,1 @@
+"""Where pixels lie, and rasters out: maps, embeddings, areas. Start at `grid.py`."""

@@ -1,0 +1,1 @@
+"""The page that an analyst hands over: sections, charts, the picture. Start at `report.py`."""
