@@ -30,9 +30,10 @@ CLASS_FIELDS = ("crop", "class", "classname", "label", "landcover", "type", "cod
 
 
 #: The progress that qgis_process prints between the lines of the log.
-DOTS = re.compile(r"^[0-9.]*\.(?: - done\.)?|^[0-9]+(?=[A-Z])|^100 - done\.")
+DOTS = re.compile(r"^[\d.]+(?=[A-Z]|$)|^[\d.]+ - done\.$|^-+$")
 #: One line a scene or a fold: too much for a demo.
-DETAIL = re.compile(r"\d{4}-\d\d-\d\d  |Looking at|Testing|Counting|Training on|Reading the")
+DETAIL = re.compile(
+    r"\d{4}-\d\d-\d\d  |Looking|Testing|Counting|Training|Reading|Mapping|Writing|Encoding")
 
 
 class DemoError(Exception):
@@ -74,7 +75,7 @@ def run_algorithm(name, **values):
         lines.append(line)
         if line.startswith("Results"):
             told = False
-        text = DOTS.sub("", line).strip()
+        text = DOTS.sub("", line).strip().replace("WARNING:\t", "Warning: ")
         if told and text and not DETAIL.match(text):
             say("  " + text)
         if line.startswith("Earthprint "):
