@@ -269,29 +269,3 @@ def test_cancelling_leaves_nothing(mapped, tmp_path):
         jobs.run("apply_head", {"input": params["input"], "head": params["head_output"],
                                 "output": str(tmp_path / "m.tif"), "memory_mb": 3}, context)
     assert not list(tmp_path.iterdir())
-
-
-def test_real_fields_of_the_polders(shared, tmp_path):
-    folder = shared / "data" / "crop-worldcereal-patches" / "belgium-2018-polders"
-    with rasterio.open(folder / "labels_LC_CT_10m.tif") as dataset:
-        crop = dataset.read(2)
-        kinds = {1200: "maize", 9120: "grassland", 7900: "dry pulses", 2130: "vegetables"}
-        fields = [(shape, kinds[int(v)]) for shape, v in shapes(
-            crop.astype(np.int32), connectivity=4, transform=dataset.transform) if v in kinds]
-    geometry = [struct.pack("<BII", 1, 3, len(s["coordinates"])) + b"".join(
-        struct.pack("<I", len(r)) + np.array(r, float).tobytes() for r in s["coordinates"])
-        for s, _ in fields]
-    names = [name for _, name in fields]
-    keep = [i for i, n in enumerate(names) if names.count(n) > 1]
-    write_labels(tmp_path / "fields.gpkg", [geometry[i] for i in keep], [names[i] for i in keep])
-    made = jobs.run("crop_classification", {
-        "input": [str(folder / "s2_10m"), str(folder / "s2_20m")], "field": "crop",
-        "labels": str(tmp_path / "fields.gpkg"), "output": str(tmp_path / "crops.tif"),
-        "report": str(tmp_path / "report.html"), "folds": 3}, JobContext())
-    (tmp_path / "scores.json").write_text(json.dumps(made["scores"]))
-    assert made["scores"]["overall"] > 0.6
-    with rasterio.open(made["output"]) as dataset:
-        mapped = dataset.read(1)
-    legend = {a["name"]: a["value"] for a in made["areas"]}
-    for code in (1200, 9120):
-        assert (mapped[crop == code] == legend[kinds[code]]).mean() > 0.8
