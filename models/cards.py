@@ -23,6 +23,7 @@ class SensorBands:
         unit: "reflectance 0..1", "dB", "K".
         optional: the encoder also works without this sensor.
         note: which bands may be absent and what happens then.
+        most: observations of a pixel that are used at most; 0 for all.
     """
 
     sensor: str
@@ -30,6 +31,7 @@ class SensorBands:
     unit: str
     optional: bool
     note: str
+    most: int = 0
 
 
 @dataclass(frozen=True)

@@ -251,6 +251,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     # The runners import this module by its name: run that one, not a second copy of it.
-    from earthprint.models.conformance import main as run
+    from .conformance import main as run
 
     sys.exit(run())

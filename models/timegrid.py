@@ -21,7 +21,7 @@ UNDATED_STEP = 12  # first half of July: where a scene goes when no scene of its
 _CHUNK = 256  # pixels in flight in `grid`: their sums stay in the processor's cache
 
 
-def _compiled(function: Callable) -> Callable:
+def compiled(function: Callable) -> Callable:
     """`numba.njit` with the machine code kept on disk, or in memory if no folder can be written."""
     try:
         return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
@@ -45,7 +45,7 @@ def half_months(dates: np.ndarray) -> np.ndarray:
     return np.where(undated, -1, steps)
 
 
-@_compiled
+@compiled
 def accumulate(
     values: np.ndarray,
     valid: np.ndarray,
@@ -91,7 +91,7 @@ def accumulate(
                 total[i] += row[i] if seen[i] > np.float32(0.0) else np.float32(0.0)
 
 
-@_compiled
+@compiled
 def _carry(rows: np.ndarray, counts: np.ndarray, backward: bool, out: np.ndarray) -> None:
     """Write for each step (24, n) the value of the observed step at or before (after) it."""
     steps, n = counts.shape
@@ -104,7 +104,7 @@ def _carry(rows: np.ndarray, counts: np.ndarray, backward: bool, out: np.ndarray
             out[s] = last
 
 
-@_compiled
+@compiled
 def _shares(counts: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """The weight (24, n) of the observation before each step against the one after it."""
     steps, n = counts.shape
@@ -124,7 +124,7 @@ def _shares(counts: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.nda
     return times
 
 
-@_compiled
+@compiled
 def fill(
     sums: np.ndarray,
     counts: np.ndarray,

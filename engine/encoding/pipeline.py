@@ -162,7 +162,7 @@ class _Work:
             cube = self._reader().read(Window(
                 self._area.row + block.row + row, self._area.col + block.col, count, block.cols))
             flat = codes[row : row + count].reshape(-1, codes.shape[2])
-            for batch in self._encoder.adapter.batches(cube, BATCH):
+            for batch in self._encoder.adapter.batches(cube, BATCH, self._encoder.card):
                 self._context.check()
                 flat[batch.pixels] = quantise(self._encoder.run(batch.inputs),
                                               self._encoder.card.code_scale)

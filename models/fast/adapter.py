@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..cards import Card
 from ..cube import Batch, Batches, Cube, Series
 from ..timegrid import STEPS, accumulate, fill, half_months
 
@@ -135,13 +136,13 @@ def _write(sources: list[_Observations], start: int, grid: np.ndarray) -> None:
             grid[:, :, len(BANDS) + g] = found[1].T > 0
 
 
-def batches(cube: Cube, size: int, latlon: object = None) -> Batches:
+def batches(cube: Cube, size: int, card: Card | None = None) -> Batches:
     """The pixels of a window that have any observation, at most `size` in a batch.
 
     Args:
         cube: reflectance 0..1 and dB.
         size: pixels in a batch; 512 to 2048 suit the processor's cache.
-        latlon: not used: this encoder does not look at the place.
+        card: not used: all encoders of this system take the same input.
 
     Yields:
         Batches with the input `grid` (n, 24, 20) float32.

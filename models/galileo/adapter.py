@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..cards import Card
 from ..cube import Batch, Batches, Cube
 from ..fast import adapter as fast
 
@@ -54,7 +55,7 @@ def inputs(values: np.ndarray, month: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def batches(cube: Cube, size: int, latlon: object = None) -> Batches:
+def batches(cube: Cube, size: int, card: Card | None = None) -> Batches:
     """The pixels of a window that have any observation, at most `size` in a batch."""
     for pixels, values in fast.month_means(cube, size):
         yield Batch(pixels, inputs(values, np.tile(np.arange(12), (len(pixels), 1))))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..cards import Card
 from ..cube import Batch, Batches, Cube
 from ..fast import adapter as fast
 
@@ -48,8 +49,8 @@ def inputs(
     }
 
 
-def batches(cube: Cube, size: int, latlon: tuple[float, float] | None = None) -> Batches:
+def batches(cube: Cube, size: int, card: Card | None = None) -> Batches:
     """The pixels of a window that have any observation, at most `size` in a batch."""
     for pixels, values in fast.month_means(cube, size):
         month = np.tile(np.arange(12), (len(pixels), 1))
-        yield Batch(pixels, inputs(values, month, latlon or NEUTRAL_PLACE))
+        yield Batch(pixels, inputs(values, month))

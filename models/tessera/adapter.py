@@ -1,14 +1,17 @@
 """The engine's way into TESSERA: windows of a stack to network inputs, embeddings to int8.
 
-NumPy only. The rules of what the network sees are in `observations.py`.
+NumPy and Numba. The rules of what the network sees are in `observations.py`; here they run compiled
+over the pixels of a window, since in plain NumPy they would cost more than a small network.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from earthprint.models.cube import Batch, Batches, Cube, Series
-from earthprint.models.tessera.observations import (
+from ..cards import Card
+from ..cube import Batch, Batches, Cube, Series
+from ..timegrid import compiled
+from .observations import (
     BASELINE_0400,
     OFFSET,
     S1_BANDS,
@@ -18,11 +21,12 @@ from earthprint.models.tessera.observations import (
     Frames,
     Selection,
     Statistics,
-    code_decibel,
     optical_frames,
     radar_frames,
-    rectangular,
 )
+
+BUNDLED = V2.capped(16)  # what `tessera-student` takes
+_OBSERVATIONS = 8192  # of a batch: what the network makes of them stays in the processor's cache
 
 # --- the engine's windows -------------------------------------------------------------------------
 
@@ -34,44 +38,88 @@ def missing(sensors: dict[str, tuple[str, ...]]) -> list[str]:
     """
     needs = (("sentinel-2", "Sentinel-2", S2_BANDS), ("sentinel-1", "Sentinel-1", S1_BANDS))
     if not any(sensor in sensors for sensor, _, _ in needs):
-        return ["TESSERA needs a year of Sentinel-2 or Sentinel-1 scenes; the stack has neither."]
+        found = "; ".join(f"{name}: {', '.join(bands)}" for name, bands in sensors.items())
+        lacking = [b for b in S2_BANDS if not any(b in bands for bands in sensors.values())]
+        which = f"; of its ten bands {', '.join(lacking)} are missing" if lacking else ""
+        return [
+            f"TESSERA needs Sentinel-2 or Sentinel-1 scenes; the stack has {found or 'nothing'}"
+            f"{which}. Add such scenes, or use the encoder 'fast'."
+        ]
     return [
         f"TESSERA needs all its {name} bands; {', '.join(lacking)} "
-        f"{'is' if len(lacking) == 1 else 'are'} missing in the stack."
+        f"{'is' if len(lacking) == 1 else 'are'} missing in the stack. Add "
+        f"{'it' if len(lacking) == 1 else 'them'}, or use the encoder 'fast'."
         for sensor, name, bands in needs
         if sensor in sensors and (lacking := [b for b in bands if b not in sensors[sensor]])
     ]
 
 
+def selection_of(card: Card) -> Selection:
+    """v2's choice of observations, capped where the card says how many are used at most."""
+    most = max(sensor.most for sensor in card.sensors)
+    return V2.capped(most) if most else V2
+
+
 def batches(
     cube: Cube,
     size: int,
-    latlon: tuple[float, float] | None = None,
+    card: Card | None = None,
     *,
     statistics: Statistics = STATISTICS["v2-student"],
-    selection: Selection = V2,
+    selection: Selection | None = None,
 ) -> Batches:
-    """Network inputs for the pixels of a window, by default for the v2 students.
+    """Network inputs for the pixels of a window that have a valid observation.
 
     Args:
         cube: a window of a stack; one calendar year is what the weights know.
-        size: most pixels a batch.
-        latlon: not used, TESSERA does not know where a pixel lies.
-        statistics: of the weights in use.
-        selection: V1_1 or V2, `capped` for speed.
+        size: most pixels a batch; long sequences make smaller batches.
+        card: of the encoder, a v2 student; without one it is the bundled `tessera-student`.
+        statistics: of the weights in use, if they are not a v2 student's.
+        selection: of the weights in use, if it is not what the card says.
 
     Yields:
-        Batches of the pixels that have a valid observation.
+        Batches with inputs `s2` (n, T2, 11) and `s1` (n, T1, 3), pixels ascending within one pair
+        of lengths.
     """
-    s2, s1 = cube_frames(cube, statistics)
-    seen = (s2.counts > 0) | (s1.counts > 0)
-    for batch in rectangular(s2, s1, selection, size):
-        keep = seen[batch.pixels]
-        if keep.all():
-            yield batch
-        elif keep.any():
-            inputs = {name: values[keep] for name, values in batch.inputs.items()}
-            yield Batch(batch.pixels[keep], inputs)
+    selection = selection or (selection_of(card) if card else BUNDLED)
+    frames = cube_frames(cube, statistics)
+    counts = [f.counts for f in frames]
+    bins = [selection.bin(c) for c in counts]
+    pixels = np.flatnonzero(counts[0] + counts[1])
+    pair = (bins[0] * (max(selection.bins) + 1) + bins[1])[pixels]
+    tables: dict[int, np.ndarray] = {}
+    for kind in np.unique(pair):
+        group = pixels[pair == kind]
+        lengths = [int(b[group[0]]) for b in bins]
+        some = max(1, min(size, _OBSERVATIONS // sum(max(length, 1) for length in lengths)))
+        for start in range(0, len(group), some):
+            part = group[start : start + some]
+            inputs = {
+                name: _sequences(f, part, length, _table(tables, f, length, selection))
+                for name, f, length in zip(("s2", "s1"), frames, lengths, strict=True)
+            }
+            yield Batch(part, inputs)
+
+
+def _table(
+    tables: dict[int, np.ndarray], frames: Frames, length: int, selection: Selection
+) -> np.ndarray:
+    """(T + 1, length) indices into the valid frames for each count of them; row 0 is not used."""
+    known = tables.get(length)
+    if known is None or len(known) <= len(frames.days):
+        rows = [selection.indices(max(count, 1), length) for count in range(len(frames.days) + 1)]
+        known = tables[length] = np.stack(rows)
+    return known
+
+
+def _sequences(frames: Frames, pixels: np.ndarray, length: int, table: np.ndarray) -> np.ndarray:
+    """`observations.sequences`, compiled."""
+    bands = frames.values.shape[1]
+    out = np.zeros((len(pixels), max(length, 1), bands + 1), np.float32)
+    if length and len(frames.days):
+        spread = frames.std + np.float32(1e-9)
+        _gather(frames.values, frames.valid, frames.days, frames.mean, spread, pixels, table, out)
+    return out
 
 
 def cube_frames(cube: Cube, statistics: Statistics) -> tuple[Frames, Frames]:
@@ -81,38 +129,103 @@ def cube_frames(cube: Cube, statistics: Statistics) -> tuple[Frames, Frames]:
     """
     pixels = cube.shape[0] * cube.shape[1]
     s2 = cube.series.get("sentinel-2")
-    if s2 is None:
-        dn, clear, days = np.zeros((0, 10, pixels), np.float32), np.zeros((0, pixels), bool), []
-    else:
-        values, clear, days, dates = _dated(s2, S2_BANDS)
-        dn = np.rint(np.where(np.isfinite(values), values, 0) * 10000)
-        # Below 0 only days with an offset can be; the weights know such values without it removed.
-        late = (dates > BASELINE_0400)[:, None, None]
-        dn = np.where(late & (dn < 0), dn + OFFSET, dn)
+    dn, clear, days = np.zeros((0, 10, pixels), np.int16), np.zeros((0, pixels), bool), np.zeros(0)
+    if s2 is not None:
+        values, valid, days, dates = _dated(s2)
+        dn, clear = np.empty((len(dates), 10, pixels), np.int16), valid.copy()
+        order = np.array([s2.bands.index(band) for band in S2_BANDS])
+        _digital_numbers(values, order, dates > BASELINE_0400, dn, clear)
     optical = optical_frames(dn, clear, days, statistics)
     orbits = dict.fromkeys(("up", "down"), (np.zeros((0, 2, pixels), np.int16), np.zeros(0)))
     s1 = cube.series.get("sentinel-1")
     if s1 is not None:
-        values, seen, days, _ = _dated(s1, S1_BANDS)
-        code = np.where(seen[:, None], code_decibel(values), 0)
+        values, valid, days, dates = _dated(s1)
+        code = np.empty((len(dates), 2, pixels), np.int16)
+        order = np.array([s1.bands.index(band) for band in S1_BANDS])
+        _backscatter(values, valid, order, code)
         down = np.array([o == "descending" for o in s1.orbits], bool)[~np.isnat(s1.dates)]
         orbits = {"up": (code[~down], days[~down]), "down": (code[down], days[down])}
     return optical, radar_frames(*orbits["up"], *orbits["down"], statistics)
 
 
-def _dated(
-    series: Series, bands: tuple[str, ...]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Values (T, bands, N), valid (T, N), days of year and dates of the frames with a date."""
+def _dated(series: Series) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Values (T, B, N), valid (T, N), days of year and dates of the frames with a date."""
     dated = ~np.isnat(series.dates)
     dates = series.dates[dated].astype("datetime64[D]")
-    order = [series.bands.index(band) for band in bands]
-    values = series.values[dated][:, order].reshape(len(dates), len(bands), -1)
-    valid = series.valid[dated].reshape(len(dates), -1)
-    if bands == S2_BANDS:
-        valid = valid & np.isfinite(values).all(axis=1)
+    values, valid = series.values, series.valid
+    if not dated.all():
+        values, valid = values[dated], valid[dated]
+    pixels = valid.shape[1] * valid.shape[2]
+    values = np.ascontiguousarray(values, np.float32)
+    values = values.reshape(len(dates), len(series.bands), pixels)
+    valid = np.ascontiguousarray(valid, np.bool_).reshape(len(dates), pixels)
     days = (dates - dates.astype("datetime64[Y]")).astype(np.int64) + 1
     return values, valid, days, dates
+
+
+@compiled
+def _digital_numbers(
+    values: np.ndarray, order: np.ndarray, late: np.ndarray, dn: np.ndarray, clear: np.ndarray
+) -> None:
+    """Reflectances (T, B, N) to DN (T, 10, N); `clear` (T, N) loses pixels with a gap in a band.
+
+    DN below 0 only days with an offset can have; the weights know such values without it removed.
+    """
+    zero, offset = np.float32(0.0), np.float32(OFFSET)
+    for t in range(len(values)):
+        shift = offset if late[t] else zero
+        seen = clear[t]
+        for k in range(len(order)):
+            row, out = values[t, order[k]], dn[t, k]
+            for i in range(len(row)):
+                finite = row[i] * zero == zero
+                number = np.rint(row[i] * np.float32(10000)) if finite else zero
+                number += shift if number < zero else zero
+                out[i] = np.int16(min(max(number, np.float32(-32768)), np.float32(32767)))
+                seen[i] &= finite
+
+
+@compiled
+def _backscatter(
+    values: np.ndarray, valid: np.ndarray, order: np.ndarray, code: np.ndarray
+) -> None:
+    """`observations.code_decibel` of dB (T, B, N) into (T, 2, N), 0 where not valid."""
+    zero = np.float32(0.0)
+    for t in range(len(values)):
+        for k in range(len(order)):
+            row, out = values[t, order[k]], code[t, k]
+            for i in range(len(row)):
+                usable = valid[t, i] and row[i] * zero == zero
+                level = (np.float32(2) * row[i] + np.float32(50)) * np.float32(200)
+                level = min(max(level, zero), np.float32(32767)) if usable else zero
+                out[i] = np.int16(level)
+
+
+@compiled
+def _gather(
+    values: np.ndarray,
+    valid: np.ndarray,
+    days: np.ndarray,
+    mean: np.ndarray,
+    spread: np.ndarray,
+    pixels: np.ndarray,
+    table: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """Write the standardised sequences (n, length, bands + 1) of pixels with valid frames."""
+    frames, bands, _ = values.shape
+    found = np.empty(frames, np.int64)
+    for i in range(len(pixels)):
+        p, count = pixels[i], 0
+        for t in range(frames):
+            found[count] = t
+            count += valid[t, p]
+        if count:
+            for j in range(out.shape[1]):
+                t = found[table[count, j]]
+                for b in range(bands):
+                    out[i, j, b] = (np.float32(values[t, b, p]) - mean[t, b]) / spread[t, b]
+                out[i, j, bands] = days[t]
 
 
 # --- quantised embeddings -------------------------------------------------------------------------

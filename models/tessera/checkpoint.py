@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from earthprint.models.tessera.network import (
+from .network import (
     MATRYOSHKA,
     BackboneConfig,
     TesseraConfig,

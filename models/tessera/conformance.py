@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from earthprint.models.conformance import Answer, Case, Shapes
-from earthprint.models.tessera import adapter, observations
-from earthprint.models.tessera.checkpoint import check, configure
-from earthprint.models.tessera.network import OFFICIAL, Backbone, Tessera, build, shapes
-from earthprint.models.tessera.objective import (
+from ..conformance import Answer, Case, Shapes
+from . import adapter, observations
+from .checkpoint import check, configure
+from .network import OFFICIAL, Backbone, Tessera, build, shapes
+from .objective import (
     MIX,
     REDUNDANCY,
     Projector,

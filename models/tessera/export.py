@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from earthprint.models.tessera.network import GRUCell, GRUCellPooling, Tessera
+from .network import GRUCell, GRUCellPooling, Tessera
 
 
 class _OnnxGRU(torch.autograd.Function):

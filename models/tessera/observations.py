@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from earthprint.models.cube import Batch, Batches
+from ..cube import Batch, Batches
 
 # The order of the bands is part of the weights: B04 B02 B03 B08 B8A B05 B06 B07 B11 B12.
 S2_BANDS = (

@@ -86,7 +86,7 @@ def of_encoder(path: Path) -> Features:
         if adapter.missing({sensor: s.bands for sensor, s in cube.series.items()}):
             return None
         out = np.zeros((len(task.rows), card.dimensions), np.float32)
-        for batch in adapter.batches(cube, _BATCH):
+        for batch in adapter.batches(cube, _BATCH, card):
             (out[batch.pixels],) = session.run(["embedding"], batch.inputs)
         return out
 
@@ -220,11 +220,11 @@ def probe(
     """Scores by task, then by `classifier features`, one more task each time."""
     described = list(described)
     scores: dict[str, dict[str, list[float]]] = {}
-    cache: dict[tuple[int, str], np.ndarray | None] = {}
+    cache: dict[tuple[str, str], np.ndarray | None] = {}
     for task in tasks.every_task():
         row: dict[str, list[float]] = {}
         for features in described:
-            key = (id(task.rows), features.name)
+            key = (task.name.split(",")[0], features.name)  # all tasks of a set share rows
             if key not in cache:
                 cache[key] = features.of(task)
             if cache[key] is not None:

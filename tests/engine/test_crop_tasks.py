@@ -1,6 +1,5 @@
 """From labels to maps, end to end, on a small season with known truth and on real patches."""
 
-import json
 import struct
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import numpy as np
 import pyogrio
 import pytest
 import rasterio
-from rasterio.features import shapes
 from rasterio.transform import Affine
 
 from earthprint.engine import jobs

@@ -13,10 +13,11 @@ import pyogrio
 import pytest
 import rasterio
 import shapely
+from rasterio.features import shapes
+
 from earthprint.engine import jobs
 from earthprint.engine.context import JobContext
 from earthprint.engine.rasters.embeddings import EmbeddingsFile
-from rasterio.features import shapes
 
 PATCHES = "crop-worldcereal-patches"
 CROPS = {1200: "maize", 9120: "grassland", 7900: "dry pulses", 2130: "cabbage", 5100: "potato",
@@ -83,12 +84,9 @@ def test_real_parcels(shared, patch, tmp_path):
 ])
 def test_real_stacks_without_labels_become_groups(shared, folder, least, tmp_path):
     source = shared / "data" / folder
-    if source.is_dir():  # only the dated scenes of the folder itself
-        given = [str(p) for p in sorted(source.glob("*.tif"))]
-    else:
-        given = [str(source)]
-    jobs.run("build_stack", {"sources": given, "output": str(tmp_path / "a.stack.json")},
-             JobContext())
+    given = sorted(source.glob("*.tif")) or [source]  # not the folders below
+    jobs.run("build_stack", {"sources": [str(p) for p in given],
+                             "output": str(tmp_path / "a.stack.json")}, JobContext())
     jobs.run("encode", {"input": [str(tmp_path / "a.stack.json")],
                         "output": str(tmp_path / "e.tif")}, JobContext())
     made = jobs.run("cluster_embeddings", {

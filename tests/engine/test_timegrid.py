@@ -135,4 +135,4 @@ def test_without_a_cache_folder_it_still_compiles(monkeypatch):
         return lambda function: function
 
     monkeypatch.setattr(timegrid.numba, "njit", refuse)
-    assert timegrid._compiled(half_months) is half_months
+    assert timegrid.compiled(half_months) is half_months
