@@ -8,10 +8,14 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
 import threading
 from pathlib import Path
+
+#: Decoded blocks that GDAL keeps, of all files together (MB); not part of a job's budget.
+GDAL_CACHE_MB = 128
 
 
 def _run(path: str) -> int:
@@ -76,6 +80,8 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("command", choices=("serve", "run", "describe", "selftest"))
     parser.add_argument("job", nargs="?", help="for run: a job file (JSON)")
     given = parser.parse_args(words)
+    # GDAL reads this once, before the first dataset; its default is a twentieth of all memory
+    os.environ.setdefault("GDAL_CACHEMAX", str(GDAL_CACHE_MB))
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     if given.command == "serve":
         from . import server
