@@ -30,7 +30,8 @@ CLASS_FIELDS = ("crop", "class", "classname", "label", "landcover", "type", "cod
 
 
 #: The progress that qgis_process prints between the lines of the log.
-DOTS = re.compile(r"^[\d.]+(?=[A-Z]|$)|^[\d.]+ - done\.$|^-+$")
+DOTS = re.compile(r"^[\d.]* - done\.$|^(?:\d{0,3}\.)+\d{0,3}(?=[A-Z]|$)|^(?:\d{0,3}\.)+|"
+                  r"^\d{1,3}(?=[A-Z])|^-+$")
 #: One line a scene or a fold: too much for a demo.
 DETAIL = re.compile(
     r"\d{4}-\d\d-\d\d  |Looking|Testing|Counting|Training|Reading|Mapping|Writing|Encoding")

@@ -55,6 +55,13 @@ def _stretched(layer, bands):
         QgsRasterMinMaxOrigin.Limits.CumulativeCut)
 
 
+def _season(folder):
+    """The year of the last scene of the stack as " 2024"; empty where nothing is dated."""
+    stack = json.loads((folder / "stack.json").read_text(encoding="utf-8"))
+    days = [scene["properties"].get("datetime") or "" for scene in stack["features"]]
+    return f" {max(days)[:4]}" if any(days) else ""
+
+
 def _scene(folder):
     """The clearest summer scene of a demo season: (path, date, bands of red, green, blue)."""
     facts = folder / "season" / "season.json"
@@ -72,7 +79,9 @@ def build(folder, title):
     project.setTitle(title)
     group = project.layerTreeRoot().addGroup(title)
     top = None
-    wanted = [(folder / file, name, shown, None) for file, name, shown in LAYERS]
+    year = _season(folder)
+    wanted = [(folder / file, name + year if shown else name, shown, None)
+              for file, name, shown in LAYERS]
     scene = _scene(folder)
     if scene:
         wanted.append((scene[0], f"Sentinel-2, {scene[1]}", True, scene[2]))

@@ -21,10 +21,10 @@ from rasterio.warp import transform_bounds
 
 from ..context import JobContext, Pace
 from ..errors import UserError
-from ..rasters.cog import TILE, free_space
+from ..rasters.cog import TILE
 from ..rasters.embeddings import DATES_TAG, ENCODER_TAG, EmbeddingsWriter, quantise
 from ..rasters.grid import Grid, Window
-from ..rasters.raster import check_writable
+from ..rasters.raster import check_space, check_writable
 from ..stacks.reading import StackReader
 from ..stacks.stack import Stack
 from .encoder import Encoder
@@ -60,7 +60,8 @@ def encode_stack(stack: Stack, encoder_name: str, output: Path, context: JobCont
     area = window_in(stack.grid, extent)
     grid = stack.grid.part(area)
     check_writable(output)
-    _check_space(output, grid, card.dimensions)
+    # full resolution, overviews (a third) and the copy that puts the tiles in order
+    check_space(output, 2.4 * card.dimensions * grid.full.size)
     context.log(f"Encoder {card.identity}, per {card.unit}, {card.dimensions} d; "
                 f"{grid.shape[0]} x {grid.shape[1]} pixels")
     dates = sorted({scene.date for scene in stack.scenes if scene.date})
@@ -95,14 +96,6 @@ def window_in(grid: Grid, extent: list | None) -> Window:
         raise UserError("The area to process and the rasters have no common area. "
                         "Choose another area.")
     return window
-
-
-def _check_space(output: Path, grid: Grid, dims: int) -> None:
-    # full resolution, overviews (a third) and the copy that puts the tiles in order
-    needed, free = 2.7 * dims * grid.full.size * 0.9, free_space(output)
-    if needed > free:
-        raise UserError(f"{output.resolve().parent} has {free / 1e9:.1f} GB free, "
-                        f"{needed / 1e9:.1f} are needed. Choose another folder.")
 
 
 class _Work:

@@ -44,8 +44,7 @@ class Areas:
     def unanswered_share(self) -> float:
         """Share of the whole raster without an answer, 0..1."""
         whole = self.total + self.unanswered
-        # the difference of two large sums may fall a hair below zero
-        return max(self.unanswered / whole, 0.0) if whole else 0.0
+        return self.unanswered / whole if whole else 0.0
 
 
 class AreaCount:
@@ -66,13 +65,14 @@ class AreaCount:
     def areas(self, legend: Legend) -> Areas:
         """The table; what is not in the legend counts as unanswered."""
         hectares = self.square_metres / 1e4
-        total = sum(hectares[v] for v in legend.values)
+        answered = np.isin(np.arange(256), legend.values)
+        total = float(hectares[answered].sum())
         rows = [ClassArea(c.value, c.name, c.color, int(self.pixels[c.value]),
                           float(hectares[c.value]),
                           float(hectares[c.value] / total) if total else 0.0)
                 for c in legend.classes]
         rows.sort(key=lambda r: -r.hectares)
-        return Areas(tuple(rows), float(hectares.sum() - total))
+        return Areas(tuple(rows), float(hectares[~answered].sum()))
 
 
 def areas_of(path: Path, legend: Legend, context: JobContext) -> Areas:

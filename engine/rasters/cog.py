@@ -12,7 +12,6 @@ resolution; tiles without data take no space. Spec: cogeo.org, GDAL's COG driver
 from __future__ import annotations
 
 import os
-import shutil
 import struct
 import threading
 from collections.abc import Callable
@@ -234,8 +233,3 @@ def _gdal_header(grid: Grid, bands: int, tags: dict[str, str], scale: float,
         raw = bytes(memory.getbuffer())
     first = read_ifds(lambda at, length: raw[at : at + length])[0]
     return {tag: first[tag] for tag in _GEO_TAGS if tag in first}
-
-
-def free_space(path: Path) -> int:
-    """Bytes that are free where `path` will be written."""
-    return shutil.disk_usage(Path(path).resolve().parent).free

@@ -8,6 +8,7 @@ a ``.qml`` beside it, so that QGIS shows the legend in any project.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
@@ -15,6 +16,8 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 import rasterio
 from rasterio import shutil as rasterio_shutil
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from ..errors import UserError
@@ -50,6 +53,8 @@ class RasterWriter:
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         self._final = self._part.with_suffix(".final")
         check_writable(self.path)
+        # the raster as it is written and its final copy, at worst without any compression
+        check_space(self.path, 2 * bands * grid.full.size * np.dtype(dtype).itemsize)
         self._dataset = rasterio.open(
             self._part, "w", driver="GTiff", width=grid.shape[1], height=grid.shape[0],
             count=bands, dtype=dtype, nodata=nodata, crs=grid.crs, transform=grid.affine,
@@ -71,6 +76,10 @@ class RasterWriter:
             self._dataset.close()
             if kind is None:
                 self._finish()
+        except (RasterioError, CPLE_BaseError) as failure:
+            if kind is None:
+                raise UserError(f"{self.path.name} could not be written ({failure}). Free some "
+                                "space or choose another folder.") from failure
         finally:
             for leftover in (self._part, self._final,
                              Path(f"{self._final}.aux.xml"), Path(f"{self._part}.aux.xml")):
@@ -134,6 +143,19 @@ def check_writable(path: Path) -> None:
         probe.unlink()
     except OSError as failure:
         raise UserError(f"Folder {folder} is read-only. Choose another.") from failure
+
+
+def check_space(path: Path, needed: float) -> None:
+    """Raise a `UserError` unless the disk of `path` has `needed` bytes free."""
+    folder = Path(path).resolve().parent
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(f"{folder} has {_size(free)} free, {_size(needed)} are needed. Choose "
+                        "another folder.")
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def _document(renderer: str) -> str:

@@ -131,7 +131,7 @@ def areas_section(areas: Areas) -> Section:
     note = ("Pixel count with the true size of each pixel; no interval. "
             f"{hectares(areas.unanswered)} ha ({100 * areas.unanswered_share:.1f} %) have no "
             "answer. A map's errors bias such counts: for "
-            "areas with intervals, draw points with Sampling design and run Assess accuracy.")
+            "areas with intervals, visit points drawn at random in each class.")
     return Section("Areas", f'{body}<p class="soft" style="margin-top:10px">{note}</p>')
 
 

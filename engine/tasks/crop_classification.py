@@ -123,7 +123,7 @@ def _head_trust(head: Head, mapped: Mapped) -> Section:
     """What is known of a ready-made head: nothing of this place, so say where to be careful."""
     figures = head.card.validation
     said = (f"<p>The head {head.path.name} reached macro F1 {figures['macro_f1']:.2f} on held-back "
-            "blocks where it was trained. How right it is here was not measured: draw points "
-            "with Sampling design and run Assess accuracy.</p>")
+            "blocks where it was trained. How right it is here was not measured: visit points "
+            "drawn at random in each class.</p>")
     return Section("Trust", f"{said}<p><b>{100 * mapped.unlike_share:.1f} %</b> of the map is "
                             "unlike the head's training data.</p>")

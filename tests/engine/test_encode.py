@@ -1,6 +1,7 @@
 """The job `encode` on small stacks: same numbers whatever the windows, and clean refusals."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -122,8 +123,8 @@ def test_a_truncated_scene_is_named_and_nothing_is_left(season, tmp_path):
 
 
 def test_a_full_disk_is_refused_before_anything_is_computed(season, tmp_path, monkeypatch):
-    monkeypatch.setattr("earthprint.engine.encoding.pipeline.free_space", lambda path: 1_000_000)
-    with pytest.raises(UserError, match=r"0\.0 GB free, 0\.0 are needed|GB free"):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_000_000))
+    with pytest.raises(UserError, match=r"has 1\.0 MB free, 25\.8 MB are needed"):
         encode(season, tmp_path / "e.tif")
     assert not list(tmp_path.iterdir())
 

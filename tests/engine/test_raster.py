@@ -1,9 +1,12 @@
 """Maps carry their colours, names and style, and appear only when complete."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import rasterio
 from rasterio.crs import CRS
+from rasterio.errors import RasterioIOError
 
 from earthprint.engine.errors import UserError
 from earthprint.engine.rasters.grid import Grid, Window
@@ -57,3 +60,21 @@ def test_long_and_foreign_names(tmp_path):
         out.write(Window(0, 0, 2, 2), np.ones((2, 2), np.uint8))
     with rasterio.open(path) as dataset:
         assert dataset.read(1)[0, 0] == 1
+
+
+def test_a_full_disk_is_a_sentence_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=100_000))
+    with pytest.raises(UserError, match=r"0\.1 MB free, 0\.6 MB are needed"):
+        RasterWriter(tmp_path / "map.tif", GRID, "uint8", 255)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_fills_up_meanwhile_is_a_sentence(tmp_path, monkeypatch):
+    def full(*_args, **_options):
+        raise RasterioIOError("No space left on device")
+
+    with pytest.raises(UserError, match=r"map\.tif could not be written .*No space left"), \
+            RasterWriter(tmp_path / "map.tif", GRID, "uint8", 255) as out:
+        out.write(Window(0, 0, 2, 2), np.ones((2, 2), np.uint8))
+        monkeypatch.setattr("rasterio.shutil.copy", full)
+    assert not list(tmp_path.iterdir())
