@@ -3,6 +3,8 @@
 Standard library only, Python 3.9; any thread may call `EngineClient.run`.
 """
 
+from __future__ import annotations
+
 import collections
 import itertools
 import queue
@@ -10,6 +12,9 @@ import subprocess  # nosec B404
 import sys
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from . import environment, protocol
 
@@ -24,7 +29,7 @@ CANCEL_S = 10.0
 class EngineError(Exception):
     """A job failed. The message is one sentence for the user; `details` is for the log."""
 
-    def __init__(self, sentence, details=""):
+    def __init__(self, sentence: str, details: str = "") -> None:
         super().__init__(sentence)
         self.details = details
 
@@ -36,7 +41,7 @@ class EngineCancelled(Exception):
 class _Process:
     """One running engine: its pipes, the threads that drain them, and who waits for what."""
 
-    def __init__(self, python):
+    def __init__(self, python: str | Path) -> None:
         self.last_sign = time.monotonic()
         self.errors = collections.deque(maxlen=200)
         self._waiting = {}
@@ -50,15 +55,15 @@ class _Process:
             threading.Thread(target=drain, daemon=True).start()
 
     @property
-    def pid(self):
+    def pid(self) -> int:
         """Process id."""
         return self._popen.pid
 
-    def alive(self):
+    def alive(self) -> bool:
         """Whether the process still runs."""
         return self._popen.poll() is None
 
-    def ask(self, message):
+    def ask(self, message: dict[str, Any]) -> queue.Queue:
         """Send a request; the queue that its notifications and answer will arrive in."""
         inbox = queue.Queue()
         with self._lock:
@@ -66,7 +71,7 @@ class _Process:
         self.tell(message)
         return inbox
 
-    def tell(self, message):
+    def tell(self, message: dict[str, Any]) -> None:
         """Send a message; a broken pipe is noticed by whoever waits."""
         try:
             with self._lock:
@@ -75,12 +80,12 @@ class _Process:
         except (OSError, ValueError):
             self.kill()
 
-    def forget(self, number):
+    def forget(self, number: int) -> None:
         """Nobody waits for this answer any more."""
         with self._lock:
             self._waiting.pop(number, None)
 
-    def _drain_output(self):
+    def _drain_output(self) -> None:
         for line in self._popen.stdout:
             message = protocol.unpack(line)
             if message is None:
@@ -96,11 +101,11 @@ class _Process:
             for inbox in self._waiting.values():
                 inbox.put(None)
 
-    def _drain_errors(self):
+    def _drain_errors(self) -> None:
         for line in self._popen.stderr:
             self.errors.append(line.decode("utf-8", "replace").rstrip())
 
-    def close(self, patience=2.0):
+    def close(self, patience: float = 2.0) -> None:
         """Ask the engine to leave by closing its input; kill it when it does not."""
         try:
             self._popen.stdin.close()
@@ -113,7 +118,7 @@ class _Process:
         for pipe in (self._popen.stdout, self._popen.stderr):
             pipe.close()
 
-    def kill(self):
+    def kill(self) -> None:
         """End the process at once."""
         if self.alive():
             self._popen.kill()
@@ -127,19 +132,19 @@ class EngineClient:
         python: the engine's interpreter; found by `environment.find_python` when None.
     """
 
-    def __init__(self, python=None):
+    def __init__(self, python: str | Path | None = None) -> None:
         self._python = python
         self._process = None
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
     @property
-    def pid(self):
+    def pid(self) -> int | None:
         """Process id of the engine, None when none runs."""
         process = self._process
         return process.pid if process is not None and process.alive() else None
 
-    def _running(self):
+    def _running(self) -> _Process:
         with self._lock:
             if self._process is None or not self._process.alive():
                 python = self._python or environment.find_python()
@@ -154,7 +159,14 @@ class EngineClient:
                         "Earthprint > Set Up Environment…") from failure
             return self._process
 
-    def run(self, job, params, on_progress=None, on_log=None, is_cancelled=None):
+    def run(
+        self,
+        job: str,
+        params: dict[str, Any],
+        on_progress: Callable[[float, str], None] | None = None,
+        on_log: Callable[[str, str], None] | None = None,
+        is_cancelled: Callable[[], bool] | None = None,
+    ) -> dict[str, Any]:
         """Run a job to its end and return its result (a dict).
 
         Args:
@@ -205,7 +217,8 @@ class EngineClient:
             process.forget(number)
 
     @staticmethod
-    def _pass_on(message, on_progress, on_log):
+    def _pass_on(message: dict[str, Any], on_progress: Callable | None,
+                 on_log: Callable | None) -> None:
         said = message.get("params") or {}
         if message.get("method") == protocol.PROGRESS and on_progress is not None:
             on_progress(said["fraction"], said["text"])
@@ -213,13 +226,13 @@ class EngineClient:
             on_log(said["level"], said["text"])
 
     @staticmethod
-    def _failure(error):
+    def _failure(error: dict[str, Any]) -> Exception:
         if error["code"] == protocol.CANCELLED:
             return EngineCancelled()
         return EngineError(error["message"], error.get("data") or "")
 
     @staticmethod
-    def _obituary(process):
+    def _obituary(process: _Process) -> str:
         process.kill()
         text = " ".join(process.errors)
         if "No module named" in text and "No module named 'earthprint" not in text:
@@ -228,7 +241,7 @@ class EngineClient:
         return ("The engine stopped unexpectedly (memory may have run out); nothing was written. "
                 "Run again with a smaller Memory budget.")
 
-    def close(self):
+    def close(self) -> None:
         """End the engine; the next job starts a new one."""
         with self._lock:
             process, self._process = self._process, None
@@ -239,7 +252,7 @@ class EngineClient:
 _shared = None
 
 
-def shared_client():
+def shared_client() -> EngineClient:
     """The one warm engine of a QGIS session."""
     global _shared
     if _shared is None:
@@ -247,7 +260,7 @@ def shared_client():
     return _shared
 
 
-def close_shared_client():
+def close_shared_client() -> None:
     """End the warm engine, if there is one."""
     global _shared
     if _shared is not None:

@@ -4,12 +4,15 @@ Standard library only, Python 3.9. Also a command: ``python3 environment.py [FOL
 mends the environment in FOLDER, which is what `./run` does.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 import shutil
 import subprocess  # nosec B404
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,7 +33,7 @@ _FOREIGN_STARTS = ("PYTHON", "QGIS_", "QT_", "DYLD_")
 class SetUpError(Exception):
     """The environment could not be made. The message is one sentence for the user."""
 
-    def __init__(self, sentence, details=""):
+    def __init__(self, sentence: str, details: str = "") -> None:
         super().__init__(sentence)
         self.details = details
 
@@ -39,7 +42,7 @@ class SetUpCancelled(Exception):
     """The user stopped the set-up; finished downloads are kept by pip's cache."""
 
 
-def clean_variables():
+def clean_variables() -> dict[str, str]:
     """A copy of the process's environment variables that is safe for the engine."""
     kept = {name: value for name, value in os.environ.items()
             if name not in _FOREIGN and not name.startswith(_FOREIGN_STARTS)}
@@ -48,7 +51,7 @@ def clean_variables():
     return kept
 
 
-def _cache_folder():
+def _cache_folder() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", str(Path.home()))) / "Earthprint" / "cache"
     if sys.platform == "darwin":
@@ -56,7 +59,7 @@ def _cache_folder():
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "earthprint"
 
 
-def folder():
+def folder() -> Path:
     """Where the environment is, or will be made.
 
     ``EARTHPRINT_ENV`` wins; a checkout keeps it in ``.venv/engine``; an installed plugin keeps it
@@ -74,22 +77,22 @@ def folder():
     return Path(data) / "earthprint" / "engine"
 
 
-def _python_in(place):
+def _python_in(place: Path) -> Path:
     return place / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
-def fingerprint():
+def fingerprint() -> str:
     """What the environment must have been made from to be current."""
     return hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
 
 
-def find_python():
+def find_python() -> Path | None:
     """The engine's interpreter; None when the environment was never made."""
     python = _python_in(folder())
     return python if python.exists() else None
 
 
-def problem():
+def problem() -> str | None:
     """None when the engine can be started, else one sentence that says why not."""
     python = find_python()
     if python is None:
@@ -104,7 +107,7 @@ def problem():
     return None
 
 
-def _candidates():
+def _candidates() -> Iterator[str | None]:
     """Interpreters to make the environment from, best first."""
     yield os.environ.get("EARTHPRINT_BASE_PYTHON")
     if sys.platform == "win32":
@@ -117,7 +120,7 @@ def _candidates():
     yield shutil.which("python3")
 
 
-def base_python():
+def base_python() -> str:
     """An interpreter of a supported version that can make environments.
 
     Raises:
@@ -137,7 +140,11 @@ def base_python():
         "apt install python3-venv) and try again.")
 
 
-def create(on_progress=None, on_log=None, is_cancelled=None):
+def create(
+    on_progress: Callable[[float, str], None] | None = None,
+    on_log: Callable[[str], None] | None = None,
+    is_cancelled: Callable[[], bool] | None = None,
+) -> None:
     """Make the environment in `folder()`, or mend it; does nothing when it is in order.
 
     Args:
@@ -165,7 +172,7 @@ def create(on_progress=None, on_log=None, is_cancelled=None):
                  if line and not line.startswith("#"))
     seen = []
 
-    def follow(line):
+    def follow(line: str) -> None:
         if line.startswith("Collecting "):
             seen.append(line)
             say(min(0.05 + 0.6 * len(seen) / (3.0 * wanted), 0.65), line)
@@ -183,7 +190,8 @@ def create(on_progress=None, on_log=None, is_cancelled=None):
     say(1.0, "The engine is ready.")
 
 
-def _command(words, on_line, is_cancelled):
+def _command(words: list[str], on_line: Callable[[str], None] | None,
+             is_cancelled: Callable[[], bool] | None) -> None:
     """Run a command, hand over its lines, stop it when asked."""
     variables = clean_variables()
     for name in ("PIP_FIND_LINKS", "PIP_CERT", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
@@ -194,7 +202,7 @@ def _command(words, on_line, is_cancelled):
         errors="replace", env=variables)
     stopped = threading.Event()
 
-    def watch():
+    def watch() -> None:
         while process.poll() is None:
             if is_cancelled is not None and is_cancelled():
                 stopped.set()
@@ -218,13 +226,13 @@ def _command(words, on_line, is_cancelled):
                          "\n".join(lines[-50:]))
 
 
-def _main():
+def _main() -> int:
     """Make the environment, with one line a step on the terminal."""
     if len(sys.argv) > 1:
         os.environ["EARTHPRINT_ENV"] = str(Path(sys.argv[1]).resolve())
     last = [None]
 
-    def say(fraction, text):
+    def say(fraction: float, text: str) -> None:
         if not text.startswith("Collecting") and text != last[0]:
             sys.stdout.write(f"  {text}\n")
             sys.stdout.flush()
