@@ -34,7 +34,8 @@ DOTS = re.compile(r"^[\d.]* - done\.$|^(?:\d{0,3}\.)+\d{0,3}(?=[A-Z]|$)|^(?:\d{0
                   r"^\d{1,3}(?=[A-Z])|^-+$")
 #: One line a scene or a fold: too much for a demo.
 DETAIL = re.compile(
-    r"\d{4}-\d\d-\d\d  |Looking|Testing|Counting|Training|Reading|Mapping|Writing|Encoding")
+    r"\d{4}-\d\d-\d\d  |Looking|Testing|Counting|Training|Reading|Mapping|Writing|Encoding|"
+    r"Finding|Grouping")
 
 
 class DemoError(Exception):
@@ -120,14 +121,12 @@ def season():
 def main(words):
     """Run the demo; the exit status."""
     start = time.monotonic()
-    OUT.mkdir(parents=True, exist_ok=True)
-    for old in ("crop_map", "groups", "truth", "labels", "confidence", "embeddings"):
-        for leftover in OUT.glob(old + ".*"):
-            leftover.unlink()
-    if words:
-        folder = Path(words[0]).resolve()
-        if not folder.is_dir():
-            raise DemoError(f"There is no folder {folder}.")
+    folder = Path(words[0]).resolve() if words else None
+    if folder is not None and not folder.is_dir():
+        raise DemoError(f"There is no folder {folder}.")
+    shutil.rmtree(OUT, ignore_errors=True)  # results of two runs must not lie side by side
+    OUT.mkdir(parents=True)
+    if folder is not None:
         title, scenes = folder.name, folder
         labels, field = labels_in(folder)
     else:
@@ -153,7 +152,8 @@ def main(words):
     subprocess.run(["/usr/bin/python3", str(ROOT / "tools" / "map_project.py"), str(OUT), title],
                    check=True, stderr=subprocess.DEVNULL,
                    env={**os.environ, "GDAL_PAM_ENABLED": "NO"})
-    say(f"Done in {time.monotonic() - start:.0f} s. Look at out/demo: map.png, report.html, "
+    report = "report.html, " if labels else ""
+    say(f"Done in {time.monotonic() - start:.0f} s. Look at out/demo: map.png, {report}"
         "project.qgz")
     return 0
 

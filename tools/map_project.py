@@ -23,6 +23,8 @@ from qgis.core import (
     QgsProject,
     QgsRasterLayer,
     QgsRasterMinMaxOrigin,
+    QgsReferencedRectangle,
+    QgsScaleBarSettings,
     QgsUnitTypes,
     QgsVectorLayer,
 )
@@ -103,15 +105,9 @@ def build(folder, title):
         if shown and top is None:
             top = layer
             project.setCrs(layer.crs())
-    project.viewSettings().setDefaultViewExtent(_extent(top))
+    project.viewSettings().setDefaultViewExtent(QgsReferencedRectangle(top.extent(), top.crs()))
     project.write(str(folder / "project.qgz"))
     return top
-
-
-def _extent(layer):
-    from qgis.core import QgsReferencedRectangle
-
-    return QgsReferencedRectangle(layer.extent(), layer.crs())
 
 
 def picture(layer, title, path):
@@ -153,6 +149,11 @@ def picture(layer, title, path):
     bar = QgsLayoutItemScaleBar(layout)
     bar.setLinkedMap(shown)
     bar.applyDefaultSize()
+    bar.setNumberOfSegmentsLeft(0)
+    bar.setNumberOfSegments(1)
+    bar.setSegmentSizeMode(QgsScaleBarSettings.SegmentSizeMode.SegmentSizeFitWidth)
+    bar.setMinimumBarWidth(20)
+    bar.setMaximumBarWidth(40)
     bar.setStyle("Line Ticks Up")
     place(bar, 14 + width, 140, 50, 14)
     settings = QgsLayoutExporter.ImageExportSettings()
