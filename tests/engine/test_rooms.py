@@ -9,7 +9,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 #: Room of the engine to the rooms that it may import; the engine's own modules are "core".
 BELOW = {
-    "core": {"core", "tasks", "encoding", "heads", "reports", "stacks", "models"},
+    "main": {"core", "encoding", "rasters", "models"},
+    "core": {"core", "models"},
     "tasks": {"core", "tasks", "reports", "heads", "encoding", "stacks", "rasters", "simulation",
               "models"},
     "reports": {"core", "reports", "heads", "stacks", "rasters", "models"},
@@ -34,6 +35,8 @@ def imports(path):
 def room(parts):
     if parts[0] != "engine":
         return parts[0]
+    if parts[1:] == ("__main__.py",):
+        return "main"
     return parts[1] if len(parts) > 1 and (ROOT / "engine" / parts[1]).is_dir() else "core"
 
 
