@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..blocks import Block, month_table
+
 # Channel groups of each kind: name to columns of the kind's tensor.
 SPACE_TIME = {
     "S1": (0, 1), "S2_RGB": (2, 3, 4), "S2_Red_Edge": (5, 6, 7), "S2_NIR_10m": (8,),
@@ -33,13 +35,6 @@ def sinusoid(width: int, position: Tensor) -> Tensor:
     index = torch.arange(width // 2, dtype=torch.float64)
     angle = position[..., None].double() * 10000 ** (-index / (2 * width))
     return torch.cat([angle.sin(), angle.cos()], dim=-1).float()
-
-
-def month_table(width: int) -> Tensor:
-    """(12, width): sine of the month's angle in the first half, cosine in the second."""
-    angle = 2 * math.pi * torch.arange(12) / 12
-    half = torch.ones(1, width // 2)
-    return torch.cat([angle.sin()[:, None] * half, angle.cos()[:, None] * half], dim=1)
 
 
 def resize_kernel(kernel: Tensor, patch: int) -> Tensor:
@@ -91,35 +86,6 @@ class Attention(nn.Module):
         return self.proj(x.transpose(1, 2).reshape(b, n, d))
 
 
-class Mlp(nn.Module):
-    """Two linear layers with a GELU between them."""
-
-    def __init__(self, width: int, ratio: float) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, int(width * ratio))
-        self.fc2 = nn.Linear(int(width * ratio), width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., D) to (..., D)."""
-        return self.fc2(functional.gelu(self.fc1(x)))
-
-
-class Block(nn.Module):
-    """Attention and MLP, each on the normed input and added to it."""
-
-    def __init__(self, width: int, heads: int, ratio: float) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width)
-        self.attn = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width)
-        self.mlp = Mlp(width, ratio)
-
-    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
-        """x (B, N, D), visible (B, N)."""
-        x = x + self.attn(self.norm1(x), visible)
-        return x + self.mlp(self.norm2(x))
-
-
 @dataclass(frozen=True)
 class Tokens:
     """Tokens, or their masks, by kind.
@@ -169,7 +135,9 @@ class Encoder(nn.Module):
         self.st_channel_embed = nn.Parameter(torch.zeros(len(STATIC), quarter))
         self.pos_embed = nn.Parameter(sinusoid(quarter, torch.arange(max_sequence_length)), False)
         self.month_embed = nn.Embedding.from_pretrained(month_table(quarter), freeze=True)
-        self.blocks = nn.ModuleList(Block(width, num_heads, mlp_ratio) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(width, Attention(width, num_heads), mlp_ratio) for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(width)
 
     def project(self, s_t: Tensor, sp: Tensor, t: Tensor, st: Tensor, patch: int) -> Tokens:

@@ -6,12 +6,13 @@ month's Dynamic World class has one. Masked tokens are taken out of the sequence
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from ..blocks import Block, month_table
 
 # Channel groups in the order of their embeddings: name to columns of x (section 2 of the paper).
 GROUPS = {
@@ -20,13 +21,6 @@ GROUPS = {
 }  # fmt: skip
 DYNAMIC_WORLD_GROUP = 9
 DYNAMIC_WORLD_MISSING = 9
-
-
-def month_table(width: int) -> Tensor:
-    """(12, width): sine of the month's angle in the first half, cosine in the second."""
-    angle = 2 * math.pi * torch.arange(12) / 12
-    half = torch.ones(1, width // 2)
-    return torch.cat([angle.sin()[:, None] * half, angle.cos()[:, None] * half], dim=1)
 
 
 def position_table(length: int, width: int) -> Tensor:
@@ -51,35 +45,6 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         x = functional.scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None, None])
         return self.proj(x.transpose(1, 2).reshape(b, n, d))
-
-
-class Mlp(nn.Module):
-    """Two linear layers with a GELU between them."""
-
-    def __init__(self, width: int, ratio: float) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, int(width * ratio))
-        self.fc2 = nn.Linear(int(width * ratio), width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., D) to (..., D)."""
-        return self.fc2(functional.gelu(self.fc1(x)))
-
-
-class Block(nn.Module):
-    """Attention and MLP, each on the normed input and added to it."""
-
-    def __init__(self, width: int, heads: int, ratio: float) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width)
-        self.attn = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width)
-        self.mlp = Mlp(width, ratio)
-
-    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
-        """x (B, N, D), visible (B, N)."""
-        x = x + self.attn(self.norm1(x), visible)
-        return x + self.mlp(self.norm2(x))
 
 
 def visible_first(x: Tensor, masked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -123,7 +88,8 @@ class Encoder(nn.Module):
         self.dw_embed = nn.Embedding(DYNAMIC_WORLD_MISSING + 1, width)
         self.latlon_embed = nn.Linear(3, width)
         self.blocks = nn.ModuleList(
-            Block(width, encoder_num_heads, mlp_ratio) for _ in range(encoder_depth)
+            Block(width, Attention(width, encoder_num_heads), mlp_ratio)
+            for _ in range(encoder_depth)
         )
         self.norm = nn.LayerNorm(width)
         self.pos_embed = nn.Parameter(position_table(max_sequence_length, position), False)

@@ -16,15 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..cards import Card
-from ..fast.adapter import BANDS
+from ..fast.adapter import BANDS, INPUT
 from ..fast.network import CLIP, Encoder, Fast, soft_axes
 from ..fast.objective import Objective
 from . import pool, teachers
 from .export import code_scale, export
 
 LOG = logging.getLogger(__name__)
+AXES = {INPUT: {0: "pixels"}}
 CARD = Path(__file__).resolve().parent.parent / "fast" / "card.json"
 _CHUNK = 5000
 _TARGET = 64  # principal axes of each teacher
@@ -126,6 +128,12 @@ def finish(trunk: Fast, grid: torch.Tensor) -> Encoder:
     return Encoder(trunk, *soft_axes(features.clone())).eval()
 
 
+def examples(real: Tensor) -> list[tuple[Tensor]]:
+    """Inputs for the check of an export: real ones (n, 24, 20), noise, nothing; few and many."""
+    noise = torch.randn(257, *real.shape[1:], generator=torch.Generator().manual_seed(0))
+    return [(x,) for x in (noise, noise[:1], noise[:2], noise[:64], real, 0 * noise[:3])]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -150,10 +158,11 @@ def main(arguments: list[str] | None = None) -> None:
     sets = tuple(described for _, described in pool.SOURCES.values())
     encoder = finish(trunk, grid.flatten(0, 1))
     card = Card.from_json(CARD.read_text("utf-8"))
-    scale = code_scale(encoder, grid.flatten(0, 1))
-    card = replace(card, training_data=sets, code_scale=scale)
+    with torch.inference_mode():
+        vectors = torch.cat([encoder(part) for part in grid.flatten(0, 1).split(4096)])
+    card = replace(card, training_data=sets, code_scale=code_scale(vectors))
     target = given.encoder or given.out / "fast.onnx"
-    card = export(encoder, card, target, grid[0, :1000].numpy())
+    card = export(encoder, card, target, AXES, examples(grid[0, :1000]))
     if target.resolve().parent == CARD.parent:
         CARD.write_text(card.to_json() + "\n", "utf-8")
 

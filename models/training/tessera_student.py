@@ -15,11 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from ..cards import Card, write_card
+from ..cards import Card
 from ..fast.adapter import BANDS
 from ..fast.network import soft_axes
 from ..fast.objective import imitation
@@ -29,8 +28,10 @@ from ..tessera.observations import S1_BANDS, S2_BANDS, STATISTICS, code_decibel,
 from ..tessera.student import CONFIG, LENGTHS, Student
 from ..timegrid import STEPS
 from . import pool, probe, tasks, teachers
+from .export import code_scale, export
 
 LOG = logging.getLogger(__name__)
+AXES = {"s2": {0: "pixels", 1: "s2_dates"}, "s1": {0: "pixels", 1: "s1_dates"}}
 CARD = Path(__file__).resolve().parent.parent / "tessera" / "card.json"
 _CHUNK = 5000
 _TARGET = 64  # principal axes of each target
@@ -38,8 +39,6 @@ _PROJECTOR = 128
 _BATCH = 512
 _EVERY = 100  # steps between checkpoints
 _NOISE = (0.035, 0.1)  # of a standardised Sentinel-2 and Sentinel-1 value
-_TOLERANCE = 1e-4
-_HELD = 99.995  # percent of the components that the 8-bit codes hold
 _CHOICES = {  # length to the indices for each count of observations; a count of 0 is not used
     length: np.stack([pad(max(count, 1), length) for count in range(STEPS + 1)])
     for length in LENGTHS
@@ -296,50 +295,14 @@ def finish(network: Tessera, given: Years, seed: int) -> Student:
     return Student(network, *soft_axes(features)).eval()
 
 
-def code_scale(student: Student, given: Years) -> float:
-    """The scale of 8-bit codes that clips less than 0.01 % of the components on the pool."""
-    vectors = in_batches(student, whole(given)).numpy()
-    return float(np.percentile(np.abs(vectors), _HELD)) / 127
-
-
-def export(student: Student, card: Card, path: Path, given: Years) -> Card:
-    """Write the encoder as an ONNX file and return its card with the weights' hash.
-
-    Raises:
-        ValueError: the exported graph computes something else than torch.
-    """
-    axes = {"s2": {0: "pixels", 1: "s2_dates"}, "s1": {0: "pixels", 1: "s1_dates"}}
-    part = path.with_suffix(".part.onnx")
-    try:
-        torch.onnx.export(
-            student, (torch.zeros(2, 8, 11), torch.zeros(2, 16, 3)), str(part), dynamo=False,
-            opset_version=17, input_names=list(axes), output_names=["embedding"],
-            dynamic_axes={**axes, "embedding": {0: "pixels"}},
-        )  # fmt: skip
-        card = write_card(part, card)
-        check(student, part, given)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    LOG.info("%s: %s, %.2f MB", path, card.identity, path.stat().st_size / 1e6)
-    return card
-
-
-def check(student: Student, path: Path, given: Years) -> None:
-    """Compare torch and ONNX Runtime on the pool at every length, one row and many."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+def examples(given: Years) -> list[tuple[Tensor, Tensor]]:
+    """Inputs for the check of an export: the pool at every length, one row and many."""
     some, rng = given.part(np.arange(min(1000, len(given.s2)))), np.random.default_rng(0)
-    examples = [whole(some), whole(some.part(np.arange(1)))]
+    made = [whole(some), whole(some.part(np.arange(1)))]
     for length in LENGTHS:
         s2, s1 = view(some, (length, length), rng)
-        examples += [(s2, s1), (s2, torch.zeros(len(s2), 1, 3)), (torch.zeros(len(s1), 1, 11), s1)]
-    for s2, s1 in examples:
-        with torch.inference_mode():
-            expected = student(s2, s1).numpy()
-        (found,) = session.run(["embedding"], {"s2": s2.numpy(), "s1": s1.numpy()})
-        difference = float(np.abs(found - expected).max())
-        if difference > _TOLERANCE or not np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-4):
-            raise ValueError(f"{path} differs from torch by {difference:.2g} on {len(found)} rows")
+        made += [(s2, s1), (s2, torch.zeros(len(s2), 1, 3)), (torch.zeros(len(s1), 1, 11), s1)]
+    return made
 
 
 # --- what it is worth -----------------------------------------------------------------------------
@@ -391,9 +354,10 @@ def main(arguments: list[str] | None = None) -> None:
     pixels, _ = load_pixels(given.out, given.rows, given.seed)
     student = finish(network, pixels, given.seed)
     card = Card.from_json(CARD.read_text("utf-8"))
-    card = replace(card, weights_sha256="", code_scale=code_scale(student, pixels))
+    scale = code_scale(in_batches(student, whole(pixels)))
+    card = replace(card, weights_sha256="", code_scale=scale)
     target = given.encoder or given.out / "tessera-student.onnx"
-    card = export(student, card, target, pixels)
+    card = export(student, card, target, AXES, examples(pixels))
     if target.resolve().parent == CARD.parent:
         CARD.write_text(card.to_json() + "\n", "utf-8")
     if given.probe:

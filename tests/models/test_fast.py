@@ -13,7 +13,7 @@ from earthprint.models.cube import Cube, Series
 from earthprint.models.fast import adapter
 from earthprint.models.fast.network import Encoder, Fast, soft_axes
 from earthprint.models.fast.objective import Objective, barlow_twins
-from earthprint.models.training import export, pool, tasks, teachers
+from earthprint.models.training import distill, export, pool, tasks, teachers
 from earthprint.models.training.probe import few, neighbours, table, to_cube
 
 S2 = ("blue", "green", "red", "rededge071", "rededge075", "rededge078", "nir", "nir08", "swir16",
@@ -172,7 +172,7 @@ def test_folding_changes_nothing(tmp_path):
         assert (folded(grid) - plain).abs().max() < 1e-4
     card = read_card(catalogue.bundled()["fast"])
     path = tmp_path / "tiny.onnx"
-    written = export.export(folded, card, path, grid.numpy())
+    written = export.export(folded, card, path, distill.AXES, distill.examples(grid))
     assert read_card(path) == written
     assert [p.name for p in tmp_path.iterdir()] == ["tiny.onnx"]
 

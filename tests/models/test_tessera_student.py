@@ -15,7 +15,7 @@ from earthprint.models.tessera import adapter, observations
 from earthprint.models.tessera.network import BackboneConfig, build
 from earthprint.models.tessera.objective import Objective
 from earthprint.models.tessera.student import CONFIG, LENGTHS, Student, megaflop
-from earthprint.models.training import pool, tessera_student
+from earthprint.models.training import export, pool, tessera_student
 from earthprint.models.training.probe import to_cube
 
 
@@ -143,11 +143,13 @@ def test_an_exported_student_is_checked(tmp_path):
     made = tessera_student.finish(network(), years, 0)
     card = replace(read_card(catalogue.bundled()["tessera-student"]), name="trial")
     path = tmp_path / "trial.onnx"
-    exported = tessera_student.export(made, card, path, years)
+    examples = tessera_student.examples(years)
+    exported = export.export(made, card, path, tessera_student.AXES, examples)
     assert read_card(path) == exported and exported.weights_sha256 != card.weights_sha256
     assert [p.name for p in tmp_path.iterdir()] == ["trial.onnx"]
     with pytest.raises(ValueError, match="differs from torch"):
-        tessera_student.check(tessera_student.finish(network(1), years, 0), path, years)
+        export.check(tessera_student.finish(network(1), years, 0), path,
+                     tessera_student.examples(years))
 
 
 # --- the file -------------------------------------------------------------------------------------
