@@ -62,6 +62,20 @@ JOBS: dict[str, Job] = {
     "cluster_embeddings": _job(
         "Group alike pixels without labels.",
         "input output", "encoder clusters extent seed"),
+    "visualize_embeddings": _job(
+        "Paint embeddings in three colours that stay the same across tiles and years.",
+        "input output", "encoder basis basis_output extent seed"),
+    "change_detection": _job(
+        "Find where the embeddings of two dates differ by more than chance.",
+        "before after output",
+        "encoder preset min_area_ha threshold distance polygons extent"),
+    "import_embeddings": _job(
+        "Bring other people's embeddings into one embeddings file.",
+        "input output", "format year crs extent"),
+    "similarity_search": _job(
+        "Find everything like some places.",
+        "input", "point examples examples_layer counterexamples counterexamples_layer k "
+        "min_distance_m threshold extent similarity matches polygons"),
     "simulate_season": _job(
         "Make a synthetic Sentinel-1/2 season with known truth.",
         "output", "size seed"),

@@ -319,11 +319,13 @@ def resources() -> list[Parameter]:
     ]
 
 
-def raster_output(name: str, label: str, text: str, *, optional: bool = False) -> Parameter:
-    """A raster to write; an optional one is skipped unless asked for."""
+def raster_output(
+    name: str, label: str, text: str, *, optional: bool = False, wanted: bool = False
+) -> Parameter:
+    """A raster to write; an optional one is skipped unless asked for, or `wanted`."""
     return with_help(
         QgsProcessingParameterRasterDestination(
-            name, label, optional=optional, createByDefault=not optional
+            name, label, optional=optional, createByDefault=wanted or not optional
         ),
         text,
     )

@@ -7,13 +7,18 @@ from qgis.PyQt.QtGui import QIcon
 
 from .algorithms.apply_head import ApplyHead
 from .algorithms.build_stack import BuildStack
+from .algorithms.change_detection import ChangeDetection
 from .algorithms.cluster_embeddings import ClusterEmbeddings
 from .algorithms.crop_classification import CropClassification
 from .algorithms.encode import Encode
+from .algorithms.import_embeddings import ImportEmbeddings
+from .algorithms.similarity_search import SimilaritySearch
 from .algorithms.train_head import TrainHead
+from .algorithms.visualize_embeddings import VisualizeEmbeddings
 from .identity import icon, icon_path, metadata
 
-ALGORITHMS = (BuildStack, Encode, CropClassification, ClusterEmbeddings, TrainHead, ApplyHead)
+ALGORITHMS = (BuildStack, Encode, CropClassification, ClusterEmbeddings, TrainHead, ApplyHead,
+              VisualizeEmbeddings, ChangeDetection, ImportEmbeddings, SimilaritySearch)
 
 
 class EarthprintProvider(QgsProcessingProvider):

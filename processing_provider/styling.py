@@ -15,9 +15,13 @@ from qgis.core import (
     QgsColorRampShader,
     QgsContrastEnhancement,
     QgsDateTimeRange,
+    QgsFillSymbol,
+    QgsLayerTreeLayer,
     QgsMapLayer,
+    QgsMarkerSymbol,
     QgsMultiBandColorRenderer,
     QgsPalettedRasterRenderer,
+    QgsPalLayerSettings,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingFeedback,
@@ -27,6 +31,11 @@ from qgis.core import (
     QgsRasterMinMaxOrigin,
     QgsRasterShader,
     QgsSingleBandPseudoColorRenderer,
+    QgsSingleSymbolRenderer,
+    QgsTextBufferSettings,
+    QgsTextFormat,
+    QgsVectorLayer,
+    QgsVectorLayerSimpleLabeling,
 )
 from qgis.PyQt.QtCore import QDate, QDateTime, QTime
 from qgis.PyQt.QtGui import QColor
@@ -34,6 +43,10 @@ from qgis.PyQt.QtGui import QColor
 from .translation import tr
 
 CLASSES, PERCENT, EMBEDDINGS = "classes", "percent", "embeddings"
+#: Ready-made RGB, numbers with their own `.qml`, polygons by their outlines.
+COLOURS, NUMBERS, OUTLINES = "colours", "numbers", "outlines"
+#: Of a search: ranked points, and areas filled so that what is below shows through.
+MATCHES, AREAS = "matches", "areas"
 
 #: Cividis at 0, 25, 50, 75, 100 %.
 CIVIDIS = ("#00224e", "#414d6b", "#7c7b78", "#bcaf6f", "#fee838")
@@ -44,7 +57,7 @@ class Style:
     """How one output is shown.
 
     Attributes:
-        kind: CLASSES, PERCENT or EMBEDDINGS.
+        kind: one of the words above.
         title: layer name, to which the year is added.
         task: second half of the group's name.
         visible: whether the layer is switched on.
@@ -82,16 +95,18 @@ def prepare(
     """
     details = context.layerToLoadOnCompletionDetails(path)
     season = tuple(result.get("season") or ())
+    group = ""  # for QGIS before 3.32, which does not group layers itself
     ours = details.name in {d.description() for d in algorithm.parameterDefinitions()}
     if ours:
         details.name = " ".join([tr(style.title), *_year(season)])
         if hasattr(details, "forceName"):
             details.forceName = True
+        group = f"{source} - {tr(style.task)}" if source else tr(style.task)
         if hasattr(details, "groupName"):
-            details.groupName = f"{source} - {tr(style.task)}" if source else tr(style.task)
+            details.groupName, group = group, ""
     if hasattr(details, "layerSortKey"):
         details.layerSortKey = -style.order  # QGIS puts each layer above the one before
-    processor = _Dresser(path, style, season)
+    processor = _Dresser(path, style, season, group)
     _Dresser.waiting[path] = processor
     details.setPostProcessor(processor)
 
@@ -107,9 +122,9 @@ class _Dresser(QgsProcessingLayerPostProcessorInterface):
 
     waiting: dict[str, _Dresser] = {}
 
-    def __init__(self, path: str, style: Style, season: tuple[str, ...]) -> None:
+    def __init__(self, path: str, style: Style, season: tuple[str, ...], group: str) -> None:
         super().__init__()
-        self._path, self._style, self._season = path, style, season
+        self._path, self._style, self._season, self._group = path, style, season, group
 
     def postProcessLayer(
         self,
@@ -118,16 +133,31 @@ class _Dresser(QgsProcessingLayerPostProcessorInterface):
         feedback: QgsProcessingFeedback,
     ) -> None:
         """Set renderer, season and visibility."""
-        if isinstance(layer, QgsRasterLayer) and layer.isValid():
-            dress(layer, self._path, self._style)
-            _set_season(layer, self._season)
+        if layer.isValid():
+            if isinstance(layer, QgsRasterLayer):
+                dress(layer, self._path, self._style)
+                _set_season(layer, self._season)
+            elif isinstance(layer, QgsVectorLayer):
+                dress_vector(layer, self._style)
             project = context.project() or QgsProject.instance()
             node = project.layerTreeRoot().findLayer(layer.id())
             if node is not None:
+                if self._group:
+                    node = _grouped(node, self._group, self._style.order)
                 node.setItemVisibilityChecked(self._style.visible)
                 node.setExpanded(self._style.kind == CLASSES)
             layer.triggerRepaint()
         self.waiting.pop(self._path, None)
+
+
+def _grouped(node: QgsLayerTreeLayer, name: str, order: int) -> QgsLayerTreeLayer:
+    """Move a layer's node into the group of a name, at the top of the tree; its new node."""
+    old = node.parent()
+    group = old.findGroup(name) or old.insertGroup(0, name)
+    moved = node.clone()
+    group.insertChildNode(min(order, len(group.children())), moved)
+    old.removeChildNode(node)
+    return moved
 
 
 def dress(layer: QgsRasterLayer, path: str, style: Style) -> None:
@@ -143,12 +173,47 @@ def dress(layer: QgsRasterLayer, path: str, style: Style) -> None:
         layer.setRenderer(QgsPalettedRasterRenderer(provider, 1, classes))
     elif style.kind == PERCENT:
         layer.setRenderer(_percent_renderer(provider))
-    elif layer.bandCount() >= 3:
+    elif style.kind == COLOURS:  # never stretched, or tiles would differ
+        layer.setRenderer(QgsMultiBandColorRenderer(provider, 1, 2, 3))
+    elif style.kind == EMBEDDINGS and layer.bandCount() >= 3:
         layer.setRenderer(QgsMultiBandColorRenderer(provider, 1, 2, 3))
         layer.setContrastEnhancement(
             QgsContrastEnhancement.ContrastEnhancementAlgorithm.StretchToMinimumMaximum,
             QgsRasterMinMaxOrigin.Limits.CumulativeCut,
         )
+
+
+def dress_vector(layer: QgsVectorLayer, style: Style) -> None:
+    """Give the layer the symbols, and labels, of its kind."""
+    if style.kind == OUTLINES:
+        layer.setRenderer(_outlines())
+    elif style.kind == AREAS:
+        symbol = QgsFillSymbol.createSimple({"color": "#56b4e9", "outline_color": "#0072b2"})
+        symbol.setOpacity(0.6)
+        layer.setRenderer(QgsSingleSymbolRenderer(symbol))
+    elif style.kind == MATCHES:
+        layer.setRenderer(
+            QgsSingleSymbolRenderer(
+                QgsMarkerSymbol.createSimple(
+                    {"name": "diamond", "color": "#ffffff", "outline_color": "#000000", "size": "3"}
+                )
+            )
+        )
+        settings, text, halo = QgsPalLayerSettings(), QgsTextFormat(), QgsTextBufferSettings()
+        halo.setEnabled(True)
+        text.setBuffer(halo)
+        settings.setFormat(text)
+        settings.fieldName = "rank"
+        layer.setLabeling(QgsVectorLayerSimpleLabeling(settings))
+        layer.setLabelsEnabled(True)
+
+
+def _outlines() -> QgsSingleSymbolRenderer:
+    return QgsSingleSymbolRenderer(
+        QgsFillSymbol.createSimple(
+            {"style": "no", "outline_color": "#7a2f00", "outline_width": "0.4"}
+        )
+    )
 
 
 def _percent_renderer(provider: Any) -> QgsSingleBandPseudoColorRenderer:

@@ -37,11 +37,13 @@ KEYS = {
     "MIN_AREA": "min_area_ha",
     "BLOCK": "block_m",
     "MEMORY": "memory_mb",
+    "MIN_DISTANCE": "min_distance_m",
 }
 RASTERS, SOURCE, EXTENT, DATE = "multilayer", "source", "extent", "datetime"
+POINT = "point"
 RASTER, FILE = "raster", "file"
 CHOICE, NUMBER, SWITCH = "enum", "number", "boolean"
-RASTER_OUTPUT = "rasterDestination"
+LAYER_OUTPUTS = ("rasterDestination", "vectorDestination")
 
 _SUBSETS = re.compile(r"\|(?:subset|uniqueGeometryType|featurelimit)=", re.IGNORECASE)
 
@@ -74,7 +76,7 @@ class Values:
             if definition.isDestination():
                 continue
             if kind == SOURCE:
-                job.update(self._labels(name))
+                job.update(self._features(name))
                 continue
             value = self._input(definition, name, kind)
             if value not in (None, "", []):
@@ -86,7 +88,7 @@ class Values:
         places: dict[str, str] = {}
         for definition in self._algorithm.destinationParameterDefinitions():
             name = definition.name()
-            if definition.type() == RASTER_OUTPUT:
+            if definition.type() in LAYER_OUTPUTS:
                 read = self._algorithm.parameterAsOutputLayer
             else:
                 read = self._algorithm.parameterAsFileOutput
@@ -115,6 +117,8 @@ class Values:
             return day.toString("yyyy-MM-dd") if day.isValid() else None
         if kind == EXTENT:
             return self._extent(name)
+        if kind == POINT:
+            return self._point(name)
         text = algorithm.parameterAsString(*given)
         if kind == FILE:
             return str(Path(text).absolute()) if text else None
@@ -135,6 +139,13 @@ class Values:
         edges = [box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum()]
         return [*edges, crs.toWkt() if crs.isValid() else ""]
 
+    def _point(self, name: str) -> list[Any] | None:
+        if self._parameters.get(name) in (None, ""):
+            return None
+        point = self._algorithm.parameterAsPoint(self._parameters, name, self._context)
+        crs = self._algorithm.parameterAsPointCrs(self._parameters, name, self._context)
+        return [point.x(), point.y(), crs.toWkt() if crs.isValid() else ""]
+
     def rasters(self, name: str) -> list[str]:
         """Paths of the rasters, stacks and folders in a multiple-layer parameter."""
         return [self._raster(value) for value in flat(self._parameters.get(name), self._context)]
@@ -152,10 +163,11 @@ class Values:
             )
         return raster_path(layer)
 
-    def _labels(self, name: str) -> dict[str, str]:
-        """Path and layer name of the labels; what is not a plain file is saved as one first."""
+    def _features(self, name: str) -> dict[str, str]:
+        """Path and layer name of features; what is not a plain file is saved as one first."""
         if self._parameters.get(name) in (None, ""):
             return {}
+        key, of_file = name.lower(), layer_key(name)
         layer = self._algorithm.parameterAsVectorLayer(self._parameters, name, self._context)
         value = self._parameters[name]
         chosen = isinstance(value, QgsProcessingFeatureSourceDefinition) and (
@@ -164,16 +176,16 @@ class Values:
         if layer is not None and not chosen:
             plain = plain_file(layer)
             if plain is not None:
-                return {"labels": plain[0], "layer": plain[1]} if plain[1] else {"labels": plain[0]}
-        return {"labels": self._save_labels(name, layer)}
+                return {key: plain[0], of_file: plain[1]} if plain[1] else {key: plain[0]}
+        return {key: self._save_features(name, layer)}
 
-    def _save_labels(self, name: str, layer: QgsVectorLayer | None) -> str:
+    def _save_features(self, name: str, layer: QgsVectorLayer | None) -> str:
         source = self._algorithm.parameterAsSource(self._parameters, name, self._context)
         if source is None:
             raise QgsProcessingException(
                 self._algorithm.invalidSourceError(self._parameters, name)
             )
-        title = re.sub(r"[^\w-]+", "_", layer.name() if layer is not None else "labels") or "labels"
+        title = re.sub(r"[^\w-]+", "_", layer.name() if layer is not None else name.lower()) or "x"
         path = QgsProcessingUtils.generateTempFilename(f"{title}.gpkg")
         options = QgsVectorFileWriter.SaveVectorOptions()
         options.driverName, options.layerName = "GPKG", title
@@ -187,7 +199,7 @@ class Values:
         )
         if writer.hasError() != QgsVectorFileWriter.WriterError.NoError:
             raise QgsProcessingException(
-                tr("The labels {} cannot be saved for the engine ({}).").format(
+                tr("The features of {} cannot be saved for the engine ({}).").format(
                     title, writer.errorMessage()
                 )
             )
@@ -221,13 +233,17 @@ class Values:
         if value is None:
             return []
         if definition.type() == SOURCE:
-            layer = job.get("layer")
+            layer = job.get(layer_key(name))
             return [f"{value}|layername={layer}" if layer else value]
         if definition.type() == EXTENT:
             left, bottom, right, top, _ = value
             crs = self._algorithm.parameterAsExtentCrs(self._parameters, name, self._context)
             ending = f" [{crs.authid()}]" if crs.isValid() and crs.authid() else ""
             return [f"{left!r},{right!r},{bottom!r},{top!r}{ending}"]
+        if definition.type() == POINT:
+            crs = self._algorithm.parameterAsPointCrs(self._parameters, name, self._context)
+            ending = f" [{crs.authid()}]" if crs.isValid() and crs.authid() else ""
+            return [f"{value[0]!r},{value[1]!r}{ending}"]
         if name == "DATES":
             return [",".join(value)]
         if isinstance(value, list):
@@ -235,6 +251,11 @@ class Values:
         if isinstance(value, bool):
             return ["true" if value else "false"]
         return [str(value)]
+
+
+def layer_key(name: str) -> str:
+    """The job's key for which layer of a file the features of a parameter are."""
+    return "layer" if name == "LABELS" else f"{name.lower()}_layer"
 
 
 def flat(value: Any, context: QgsProcessingContext) -> list[Any]:

@@ -69,7 +69,8 @@ def encode_stack(stack: Stack, encoder_name: str, output: Path, context: JobCont
     start, pixels = time.monotonic(), 0
     pace = Pace(context, grid.full.size, "pixels", "Encoding")
     work = _Work(stack, encoder, area, context)
-    with EmbeddingsWriter(output, grid, card.dimensions, card.code_scale, tags) as out:
+    with EmbeddingsWriter(output, grid, card.dimensions, card.code_scale, tags,
+                          context.check) as out:
         for block, tiles, valid in work.blocks(grid, out.compress):
             for (row, col), data in tiles.items():
                 out.put(block.row // TILE + row, block.col // TILE + col, data)

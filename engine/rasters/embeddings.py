@@ -7,6 +7,7 @@ Offset = -128 s); 0 in all bands is nodata. Overviews hold means of vectors, nor
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numba
@@ -76,10 +77,12 @@ class EmbeddingsWriter(CogWriter):
         dims: dimensions of a vector.
         scale: s of the codes.
         tags: must hold `ENCODER_TAG`.
+        check: called now and then while the file is put in order; may raise to stop.
     """
 
-    def __init__(self, path: Path, grid: Grid, dims: int, scale: float,
-                 tags: dict[str, str]) -> None:
+    def __init__(self, path: Path, grid: Grid, dims: int, scale: float, tags: dict[str, str],
+                 check: Callable[[], None] = lambda: None) -> None:
+        self._check = check
         super().__init__(path, grid, dims, lambda block: _halve(block, scale), tags,
                          scale, -128 * scale)
 
@@ -88,7 +91,7 @@ class EmbeddingsWriter(CogWriter):
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
-            self.close()
+            self.close(self._check)
         else:
             self.discard()
 

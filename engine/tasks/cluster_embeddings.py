@@ -15,9 +15,11 @@ from ..errors import UserError
 from ..heads.inputs import Inputs
 from ..rasters.areas import AreaCount
 from ..rasters.embeddings import EmbeddingsFile
-from ..rasters.grid import Grid, Window
+from ..rasters.grid import Window
 from ..rasters.legend import COLORS, NODATA, Legend, LegendClass
+from ..rasters.overlap import within
 from ..rasters.raster import RasterWriter, check_writable
+from ..rasters.sampling import even_places
 from .apply_head import records
 
 _SAMPLE = 40_000  # pixels from which the groups are found
@@ -47,17 +49,18 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
     with EmbeddingsFile(inputs.embeddings) as file:
         area = window_in(file.grid, params.get("extent"))
         grid = file.grid.part(area)
-        sample = _sample(file, area, context.part(0.6, 0.75))
+        seed = int(params.get("seed") or 0)
+        sample = _sample(file, area, seed, context.part(0.6, 0.75))
         if len(sample) < clusters:
             raise UserError(f"{inputs.embeddings.name} has {len(sample)} pixels with embeddings "
                             f"for {clusters} groups. Choose fewer groups or another area.")
-        centres = _centres(sample, clusters, int(params.get("seed") or 0))
+        centres = _centres(sample, clusters, seed)
         legend = _legend(clusters)
         count = AreaCount(grid)
         pace = Pace(context.part(0.75, 0.98), grid.full.size, "pixels", "Grouping")
         with RasterWriter(output, grid, "uint8", NODATA, legend=legend, style="classes") as out:
             for window in grid.blocks(_BLOCK, _BLOCK):
-                vectors, valid = file.vectors(_moved(window, area))
+                vectors, valid = file.vectors(within(window, area))
                 group = np.full(valid.shape, NODATA, np.uint8)
                 group[valid] = _nearest(vectors[valid], centres) + 1
                 out.write(window, group)
@@ -69,16 +72,14 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
     return {"output": str(output), "areas": records(areas), "season": inputs.season()}
 
 
-def _sample(file: EmbeddingsFile, area: Window, context: JobContext) -> np.ndarray:
-    """(n, d) vectors evenly over an area, at most about `_SAMPLE`."""
-    stride = max(1, int(np.ceil(np.sqrt(area.size / _SAMPLE))))
-    grid, parts = Grid("", (1, 0, 0, 0, 1, 0), (area.rows, area.cols)), []
-    for window in grid.blocks(_BLOCK, _BLOCK):
-        context.progress((window.row + 1) / area.rows, "Finding groups")
-        vectors, valid = file.vectors(_moved(window, area))
-        first = -window.row % stride, -window.col % stride
-        part = slice(first[0], None, stride), slice(first[1], None, stride)
-        parts.append(vectors[part][valid[part]])
+def _sample(file: EmbeddingsFile, area: Window, seed: int, context: JobContext) -> np.ndarray:
+    """(n, d) vectors evenly over an area, at most `_SAMPLE`."""
+    places, parts = even_places((area.rows, area.cols), _SAMPLE, seed), []
+    for done, (window, rows, cols) in enumerate(places, 1):
+        context.progress(done / len(places), "Finding groups")
+        vectors, valid = file.vectors(within(window, area))
+        chosen = valid[rows, cols]
+        parts.append(vectors[rows[chosen], cols[chosen]])
     return np.concatenate(parts)
 
 
@@ -103,7 +104,3 @@ def _legend(clusters: int) -> Legend:
         mixed = [round(p + (160 - p) * (1 - 0.75**turn)) for p in parts]
         classes.append(LegendClass(k + 1, f"Group {k + 1}", "#{:02x}{:02x}{:02x}".format(*mixed)))
     return Legend(tuple(classes))
-
-
-def _moved(window: Window, area: Window) -> Window:
-    return Window(window.row + area.row, window.col + area.col, window.rows, window.cols)

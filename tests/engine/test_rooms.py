@@ -11,12 +11,14 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 BELOW = {
     "main": {"core", "encoding", "rasters", "models"},
     "core": {"core", "models"},
-    "tasks": {"core", "tasks", "reports", "heads", "encoding", "stacks", "rasters", "simulation",
-              "models"},
+    "tasks": {"core", "tasks", "reports", "heads", "encoding", "imports", "stacks", "rasters",
+              "search", "simulation", "models"},
     "reports": {"core", "reports", "heads", "stacks", "rasters", "models"},
     "heads": {"core", "heads", "encoding", "stacks", "rasters", "models"},
+    "search": {"core", "search", "rasters"},
     "encoding": {"core", "encoding", "stacks", "rasters", "models"},
     "simulation": {"core", "simulation", "rasters"},
+    "imports": {"core", "imports", "rasters"},
     "stacks": {"core", "stacks", "rasters", "models"},
     "rasters": {"core", "rasters"},
 }

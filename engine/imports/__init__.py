@@ -1,0 +1,1 @@
+"""Other people's embeddings: one module a format, each giving windows of vectors on a grid."""

@@ -1,0 +1,128 @@
+"""Connected patches of marked pixels: found strip by strip, measured, written as polygons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import rasterio
+import shapely
+from rasterio.features import shapes
+from scipy.ndimage import label
+
+from ..errors import UserError
+from .grid import Grid
+
+#: File endings of polygons, and GDAL's drivers for them.
+DRIVERS = {".gpkg": "GPKG", ".shp": "ESRI Shapefile", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf"}
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Patches of at least some area, numbered 1, 2, ... from the largest.
+
+    Attributes:
+        hectares: (n,) area.
+        mean: (n,) mean of the values that came with the pixels.
+        number: lookup from the provisional numbers of `PatchFinder` to these; 0 for none.
+    """
+
+    hectares: np.ndarray
+    mean: np.ndarray
+    number: np.ndarray
+
+
+class PatchFinder:
+    """Joins marked pixels by their sides, strip by strip from the top of a grid.
+
+    The provisional numbers of a strip are final only after `patches`, since what is apart in one
+    strip may be joined by the next.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._row_areas = grid.row_areas_m2()
+        self._parent = [0]
+        self._last: np.ndarray | None = None
+        self._square_metres: list[np.ndarray] = [np.zeros(1)]
+        self._sums: list[np.ndarray] = [np.zeros(1)]
+
+    def add(self, row: int, marked: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Take the next strip.
+
+        Args:
+            row: its first row.
+            marked: (rows, cols) bool.
+            values: (rows, cols), of which the area-weighted mean of each patch is wanted.
+
+        Returns:
+            (rows, cols) int32 provisional numbers; 0 where not marked.
+        """
+        found, count = label(marked)
+        numbers = np.where(marked, found + (len(self._parent) - 1), 0).astype(np.int32)
+        self._parent.extend(range(len(self._parent), len(self._parent) + count))
+        if self._last is not None:
+            touching = (self._last > 0) & (numbers[0] > 0)
+            for above, below in set(zip(self._last[touching].tolist(),
+                                        numbers[0][touching].tolist(), strict=True)):
+                self._join(above, below)
+        self._last = numbers[-1]
+        areas = np.broadcast_to(self._row_areas[row:row + len(marked), None], marked.shape)[marked]
+        index = found[marked] - 1
+        self._square_metres.append(np.bincount(index, areas, count))
+        self._sums.append(np.bincount(index, areas * values[marked], count))
+        return numbers
+
+    def patches(self, least_ha: float) -> Patches:
+        """All patches of at least `least_ha` hectares."""
+        roots = np.array([self._root(i) for i in range(len(self._parent))])
+        square_metres = np.bincount(roots, np.concatenate(self._square_metres), len(roots))
+        sums = np.bincount(roots, np.concatenate(self._sums), len(roots))
+        # a millionth of tolerance: ten pixels of 0.01 ha are 0.1 ha
+        kept = np.flatnonzero(
+            (square_metres > 0) & (square_metres >= least_ha * 1e4 * (1 - 1e-6)))
+        kept = kept[np.argsort(-square_metres[kept], kind="stable")]
+        number = np.zeros(len(roots), np.int32)
+        number[kept] = np.arange(1, len(kept) + 1)
+        return Patches(square_metres[kept] / 1e4, sums[kept] / square_metres[kept], number[roots])
+
+    def _root(self, number: int) -> int:
+        while self._parent[number] != number:
+            self._parent[number] = self._parent[self._parent[number]]
+            number = self._parent[number]
+        return number
+
+    def _join(self, one: int, other: int) -> None:
+        first, second = sorted((self._root(one), self._root(other)))
+        self._parent[second] = first
+
+
+def check_polygons(path: Path) -> None:
+    """Raise a `UserError` unless polygons can be written to a file of this ending."""
+    if Path(path).suffix.lower() not in DRIVERS:
+        raise UserError(f"{Path(path).name} has no ending of a known polygon file. Choose one of "
+                        f"{', '.join(DRIVERS)}.")
+
+
+def write_polygons(path: Path, numbers: Path, patches: Patches, value: str) -> None:
+    """One polygon a patch, with `area_ha` and the mean in the field `value`, largest first.
+
+    Args:
+        path: of the file; its ending says which kind.
+        numbers: int32 raster of the patches' numbers, 0 for none.
+    """
+    with rasterio.open(numbers) as dataset:
+        grid = Grid.of(dataset)
+        geometry = np.empty(len(patches.hectares), object)
+        for shape, number in shapes(rasterio.band(dataset, 1), connectivity=4,
+                                    transform=grid.affine):
+            if number > 0:
+                outer, *holes = shape["coordinates"]
+                geometry[int(number) - 1] = shapely.Polygon(outer, holes)
+    driver = DRIVERS[path.suffix.lower()]
+    pyogrio.raw.write(
+        path, shapely.to_wkb(geometry), [patches.hectares, patches.mean], ["area_ha", value],
+        geometry_type="Polygon", crs=grid.crs_wkt or None, driver=driver,
+        # older GDALs warn of newer versions
+        dataset_options={"VERSION": "1.2"} if driver == "GPKG" else None)

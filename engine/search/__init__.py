@@ -1,0 +1,1 @@
+"""Everything like this place: examples to a query, a query to a ranking over embeddings."""
