@@ -23,6 +23,7 @@ from ..rasters.grid import Grid, Window
 from ..rasters.legend import NODATA, Legend, LegendClass
 from ..rasters.raster import RasterWriter
 from ..rasters.smoothing import HALO, patch_pixels, remove_patches, smooth
+from ..rasters.styles import PERCENT
 from .features import FeatureSource
 from .head import Head
 
@@ -97,15 +98,15 @@ def map_head(head: Head, source: Callable[[], FeatureSource], options: Options,
     compared = found = answered = 0
     pace = Pace(context.part(0, 0.95), grid.full.size, "pixels", "Mapping")
     with ExitStack() as files:
-        def writer(path: Path | None, style: str, names: Legend | None) -> RasterWriter | None:
-            overview = "average" if style == "percent" else "nearest"
+        def writer(path: Path | None, names: Legend | None) -> RasterWriter | None:
             return files.enter_context(RasterWriter(
                 path, grid, "uint8", NODATA, legend=names, tags=dict(options.tags),
-                overview=overview, style=style)) if path else None
+                overview="nearest" if names else "average",
+                ramp=None if names else PERCENT)) if path else None
 
-        classes = writer(options.output, "classes", legend)
-        confidence = writer(options.confidence, "percent", None)
-        unlike = writer(options.unlike, "classes", UNLIKE)
+        classes = writer(options.output, legend)
+        confidence = writer(options.confidence, None)
+        unlike = writer(options.unlike, UNLIKE)
         draft = np.memmap(context.folder / "classes.draft", np.uint8, "w+", shape=grid.shape) \
             if size > 1 else None
         for block in _blocks(head, source, options, grid, side, context):

@@ -12,11 +12,6 @@ import numpy as np
 
 from ..rasters.grid import Grid, Window
 
-#: Tag with the background mean of the unit vectors: comma-separated numbers, one a dimension.
-CENTER_TAG = "EARTHPRINT_CENTER"
-#: Tag with the sentence that the makers ask for.
-ATTRIBUTION_TAG = "EARTHPRINT_ATTRIBUTION"
-
 _YEAR = re.compile(r"(?<!\d)(20[1-4]\d)(?!\d)")
 
 

@@ -25,6 +25,11 @@ from .grid import Grid, Window
 ENCODER_TAG = "EARTHPRINT_ENCODER"
 #: Tag with the dates that were read: ISO days, comma-separated.
 DATES_TAG = "EARTHPRINT_DATES"
+#: Tag of imported embeddings: background mean of the unit vectors, numbers with commas, which is
+#: subtracted before a cosine.
+CENTER_TAG = "EARTHPRINT_CENTER"
+#: Tag of imported embeddings: whom to name.
+ATTRIBUTION_TAG = "EARTHPRINT_ATTRIBUTION"
 
 
 @numba.njit(cache=True, nogil=True)

@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax.saxutils import escape
 
 import numpy as np
 import rasterio
@@ -23,10 +23,7 @@ from rasterio.windows import Window as RasterioWindow
 from ..errors import UserError
 from .grid import Grid, Window
 from .legend import Legend
-
-#: Anchors of the Cividis ramp (Nuñez et al. 2018), share of the range to colour.
-_CIVIDIS = ((0.0, "#00224e"), (0.25, "#434e6c"), (0.5, "#7d7c78"), (0.75, "#bcae6c"),
-            (1.0, "#fee838"))
+from .styles import Ramp, classes_qml
 
 
 class RasterWriter:
@@ -40,15 +37,16 @@ class RasterWriter:
         legend: names and colours of a class raster.
         tags: metadata of the file.
         overview: "nearest" for classes, "average" for numbers.
-        style: "classes" (needs a legend), "percent" (0..100 in Cividis) or None for no style.
+        ramp: colours of a raster of numbers.
+        scale: physical value = scale * stored value, for all bands.
         descriptions: names of the bands.
     """
 
     def __init__(self, path: Path, grid: Grid, dtype: str, nodata: float, *, bands: int = 1,
                  legend: Legend | None = None, tags: dict[str, str] | None = None,
-                 overview: str = "nearest", style: str | None = None,
+                 overview: str = "nearest", ramp: Ramp | None = None, scale: float = 1.0,
                  descriptions: Sequence[str] = ()) -> None:
-        self.path, self._legend, self._style = Path(path), legend, style
+        self.path, self._legend, self._ramp = Path(path), legend, ramp
         self._overview = overview
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         self._final = self._part.with_suffix(".final")
@@ -61,6 +59,7 @@ class RasterWriter:
             tiled=True, blockxsize=256, blockysize=256, compress="deflate", zlevel=1,
             BIGTIFF="IF_SAFER", SPARSE_OK=True)
         self._dataset.update_tags(**(tags or {}))
+        self._dataset.scales = (scale,) * bands
         for band, text in enumerate(descriptions, 1):
             self._dataset.set_band_description(band, text)
         if legend is not None:
@@ -108,9 +107,9 @@ class RasterWriter:
                 target.unlink(missing_ok=True)
 
     def _qml(self) -> str:
-        if self._style == "classes" and self._legend is not None:
+        if self._legend is not None:
             return classes_qml(self._legend)
-        return percent_qml() if self._style == "percent" else ""
+        return self._ramp.qml() if self._ramp is not None else ""
 
     def _aux(self) -> str:
         """GDAL's sidecar with category names and attribute table; empty without a legend."""
@@ -156,35 +155,3 @@ def check_space(path: Path, needed: float) -> None:
 
 def _size(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
-
-
-def _document(renderer: str) -> str:
-    return ('<!DOCTYPE qgis PUBLIC "http://mrcc.com/qgis.dtd" "SYSTEM">\n'
-            '<qgis version="3.22.0" styleCategories="Symbology">\n <pipe>\n'
-            '  <provider><resampling enabled="false" zoomedInResamplingMethod="nearestNeighbour" '
-            'zoomedOutResamplingMethod="nearestNeighbour" maxOversampling="2"/></provider>\n'
-            f"{renderer}  <brightnesscontrast brightness=\"0\" contrast=\"0\" gamma=\"1\"/>\n"
-            ' </pipe>\n</qgis>\n')
-
-
-def classes_qml(legend: Legend) -> str:
-    """QGIS style of a class raster: one colour and name a class."""
-    entries = "".join(
-        f'    <paletteEntry value="{c.value}" color="{c.color}" alpha="255" '
-        f"label={quoteattr(c.name)}/>\n" for c in legend.classes)
-    return _document(
-        '  <rasterrenderer type="paletted" band="1" opacity="1" alphaBand="-1" nodataColor="">\n'
-        f"   <colorPalette>\n{entries}   </colorPalette>\n  </rasterrenderer>\n")
-
-
-def percent_qml() -> str:
-    """QGIS style of a percentage: Cividis from 0 to 100 in five steps of the legend."""
-    items = "".join(
-        f'      <item value="{100 * share:g}" color="{color}" alpha="255" '
-        f'label="{100 * share:.0f} %"/>\n' for share, color in _CIVIDIS)
-    return _document(
-        '  <rasterrenderer type="singlebandpseudocolor" band="1" opacity="1" alphaBand="-1" '
-        'classificationMin="0" classificationMax="100" nodataColor="">\n   <rastershader>\n'
-        '    <colorrampshader colorRampType="INTERPOLATED" classificationMode="1" clip="0" '
-        f'minimumValue="0" maximumValue="100">\n{items}'
-        "    </colorrampshader>\n   </rastershader>\n  </rasterrenderer>\n")

@@ -16,13 +16,9 @@ from rasterio.warp import transform, transform_bounds
 
 from ..errors import UserError
 from ..rasters.cog import TILE
-from ..rasters.embeddings import EmbeddingsFile
+from ..rasters.embeddings import CENTER_TAG, EmbeddingsFile
 from ..rasters.grid import Grid, Window
 from .kernel import Coding
-
-#: Tag with the vector to subtract before cosines: d numbers, comma-separated. Our own encoders
-#: write vectors that are centred already.
-CENTER_TAG = "EARTHPRINT_CENTER"
 
 _A, _E2 = 6378137.0, (1 / 298.257223563) * (2 - 1 / 298.257223563)  # WGS 84
 

@@ -55,7 +55,7 @@ def write_truth(path: Path, season: Season) -> None:
     """The class of every pixel, with names and colours; 0 is nodata."""
     grid = grid_of(season)
     with RasterWriter(path, grid, "uint8", 0, legend=Legend.of_names(season.recipe.truth),
-                      style="classes", descriptions=["class"]) as file:
+                      descriptions=["class"]) as file:
         file.write(grid.full, season.truth)
 
 

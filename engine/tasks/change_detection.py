@@ -24,9 +24,9 @@ from ..rasters.grid import Grid, Window
 from ..rasters.legend import NODATA, Legend, LegendClass
 from ..rasters.overlap import common_windows, within
 from ..rasters.patches import Patches, PatchFinder, check_polygons, write_polygons
-from ..rasters.ramp import ramp_qml
 from ..rasters.raster import RasterWriter, check_space, check_writable
 from ..rasters.sampling import even_places
+from ..rasters.styles import INFERNO, Ramp
 from .apply_head import records
 
 PRESETS = ("any",)
@@ -163,10 +163,11 @@ def _write(pair: _Pair, threshold: float, params: dict[str, Any],
         far = stack.enter_context(RasterWriter(
             Path(params["distance"]), grid, "float32", UNKNOWN, tags=tags,
             overview="average", descriptions=("Cosine distance",),
+            ramp=Ramp(INFERNO, 0.0, 2 * threshold, "{:.3f}"),
         )) if params.get("distance") else None
         out = stack.enter_context(RasterWriter(
             Path(params["output"]), grid, "uint8", NODATA, legend=LEGEND, tags=tags,
-            style="classes", descriptions=("Change",)))
+            descriptions=("Change",)))
         finder = PatchFinder(grid)
         _compare(pair, threshold, finder, far, numbers, context.part(0, 0.7))
         patches = finder.patches(0.1 if least is None else float(least))
@@ -176,9 +177,6 @@ def _write(pair: _Pair, threshold: float, params: dict[str, Any],
             drawn.mkdir()
             write_polygons(drawn / Path(params["polygons"]).name, final, patches, "distance")
         context.progress(0.95, "Saving")
-    if params.get("distance"):
-        Path(params["distance"]).with_suffix(".qml").write_text(
-            ramp_qml(0.0, 2 * threshold, "{:.3f}"), encoding="utf-8")
     if params.get("polygons"):
         for made in drawn.iterdir():  # a shapefile is several files
             shutil.move(made, Path(params["polygons"]).with_name(made.name))

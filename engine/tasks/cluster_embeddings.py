@@ -58,7 +58,7 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
         legend = _legend(clusters)
         count = AreaCount(grid)
         pace = Pace(context.part(0.75, 0.98), grid.full.size, "pixels", "Grouping")
-        with RasterWriter(output, grid, "uint8", NODATA, legend=legend, style="classes") as out:
+        with RasterWriter(output, grid, "uint8", NODATA, legend=legend) as out:
             for window in grid.blocks(_BLOCK, _BLOCK):
                 vectors, valid = file.vectors(within(window, area))
                 group = np.full(valid.shape, NODATA, np.uint8)

@@ -16,9 +16,16 @@ from ..encoding.pipeline import window_in
 from ..errors import UserError
 from ..imports.mosaic import Mosaic, Seam, chosen
 from ..imports.recognition import open_sources
-from ..imports.source import ATTRIBUTION_TAG, CENTER_TAG, Source
+from ..imports.source import Source
 from ..rasters.cog import TILE
-from ..rasters.embeddings import DATES_TAG, ENCODER_TAG, EmbeddingsWriter, quantise
+from ..rasters.embeddings import (
+    ATTRIBUTION_TAG,
+    CENTER_TAG,
+    DATES_TAG,
+    ENCODER_TAG,
+    EmbeddingsWriter,
+    quantise,
+)
 from ..rasters.grid import Grid, Window
 from ..rasters.raster import check_space, check_writable
 
@@ -145,7 +152,7 @@ def _write(mosaic: Mosaic, output: Path, scale: float, tags: dict[str, str],
     """Write all tiles; number of pixels with an embedding, share of clipped components."""
     grid, pixels, clipped = mosaic.grid, 0, 0
     pace = Pace(context, grid.full.size, "pixels", "Importing")
-    with EmbeddingsWriter(output, grid, mosaic.dims, scale, tags) as out:
+    with EmbeddingsWriter(output, grid, mosaic.dims, scale, tags, context.check) as out:
         for block in grid.blocks(_BLOCK, _BLOCK):
             if block.col == 0:
                 mosaic.release(block.row)

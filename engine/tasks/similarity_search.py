@@ -19,7 +19,7 @@ from ..rasters.grid import Window
 from ..search.archive import Archive, Part, Reader, discs, pixel_metres
 from ..search.background import Background, Significance, sample
 from ..search.examples import at_point, of_layer
-from ..search.heatmap import SimilarityWriter, codes_of
+from ..search.heatmap import codes_of, similarity_writer
 from ..search.kernel import scan
 from ..search.matches import Outlines, VectorFile, write_matches
 from ..search.query import Query, learn
@@ -135,7 +135,7 @@ class _Outputs:
         self._matches, self._polygons = vectors.get("matches"), vectors.get("polygons")
         self._raster = self._outlines = None
         if params.get("similarity"):
-            self._raster = files.enter_context(SimilarityWriter(
+            self._raster = files.enter_context(similarity_writer(
                 Path(params["similarity"]), archive.mosaic,
                 {"EARTHPRINT_SEARCHED": archive.encoder}))
         if self._polygons is not None:

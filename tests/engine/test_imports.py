@@ -22,10 +22,9 @@ from earthprint.engine.context import JobContext
 from earthprint.engine.errors import Cancelled, UserError
 from earthprint.engine.imports.geotiff import decode_alphaearth
 from earthprint.engine.imports.recognition import FORMATS, open_sources
-from earthprint.engine.imports.source import ATTRIBUTION_TAG, CENTER_TAG
 from earthprint.engine.imports.tessera import snapped, tessera_origin, tile_grid
 from earthprint.engine.jobs import run
-from earthprint.engine.rasters.embeddings import EmbeddingsFile
+from earthprint.engine.rasters.embeddings import ATTRIBUTION_TAG, CENTER_TAG, EmbeddingsFile
 
 UTM = CRS.from_epsg(32631)
 

@@ -22,7 +22,7 @@ LEGEND = Legend.of_records([
 def test_a_class_map_carries_colours_names_and_table(tmp_path):
     path = tmp_path / "map.tif"
     values = np.random.default_rng(0).choice([1, 4, 255], GRID.shape).astype(np.uint8)
-    with RasterWriter(path, GRID, "uint8", 255, legend=LEGEND, style="classes",
+    with RasterWriter(path, GRID, "uint8", 255, legend=LEGEND,
                       tags={"MADE_BY": "test"}) as out:
         for block in GRID.blocks(256, 512):
             out.write(block, values[block.slices])
@@ -56,7 +56,7 @@ def test_long_and_foreign_names(tmp_path):
     folder = tmp_path / ("Ñandú_" + "x" * 100) / ("農地_" + "y" * 60)
     folder.mkdir(parents=True)
     path = folder / "Äcker ☔.tif"
-    with RasterWriter(path, GRID, "uint8", 255, legend=LEGEND, style="classes") as out:
+    with RasterWriter(path, GRID, "uint8", 255, legend=LEGEND) as out:
         out.write(Window(0, 0, 2, 2), np.ones((2, 2), np.uint8))
     with rasterio.open(path) as dataset:
         assert dataset.read(1)[0, 0] == 1

@@ -16,6 +16,7 @@ from earthprint.engine import jobs
 from earthprint.engine.context import JobContext
 from earthprint.engine.errors import Cancelled, UserError
 from earthprint.engine.rasters.embeddings import (
+    CENTER_TAG,
     DATES_TAG,
     ENCODER_TAG,
     EmbeddingsWriter,
@@ -24,7 +25,7 @@ from earthprint.engine.rasters.embeddings import (
 from earthprint.engine.rasters.grid import Grid
 from earthprint.engine.search import kernel
 from earthprint.engine.search import query as queries
-from earthprint.engine.search.archive import CENTER_TAG, Archive, pixel_metres
+from earthprint.engine.search.archive import Archive, pixel_metres
 from earthprint.engine.search.kernel import Coding, exact, nearest, scan
 from earthprint.engine.tasks import similarity_search
 
