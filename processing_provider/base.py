@@ -102,8 +102,8 @@ class EarthprintAlgorithm(QgsProcessingAlgorithm):
         return type(self)()
 
     def parameters(self) -> list[Parameter]:
-        """The algorithm's own parameters in the order of the form."""
-        raise NotImplementedError
+        """The algorithm's own parameters in the order of the form; subclasses name them."""
+        return []
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:
         """Declare inputs, then what the engine may use, then outputs."""
