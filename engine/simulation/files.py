@@ -69,7 +69,8 @@ def write_labels(path: Path, season: Season, labels: list[Label]) -> None:
             path, shapes, [np.array([label.name for label in labels], dtype=object),
                            np.array([label.unit for label in labels], dtype=np.int32)],
             ["crop", "parcel"], layer="labels", driver="GPKG", geometry_type="Polygon",
-            crs=f"EPSG:{season.recipe.place.epsg}")
+            crs=f"EPSG:{season.recipe.place.epsg}",
+            dataset_options={"VERSION": "1.2"})  # older GDALs warn of newer versions
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
 
