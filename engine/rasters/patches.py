@@ -6,17 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyogrio
 import rasterio
 import shapely
 from rasterio.features import shapes
 from scipy.ndimage import label
 
-from ..errors import UserError
 from .grid import Grid
-
-#: File endings of polygons, and GDAL's drivers for them.
-DRIVERS = {".gpkg": "GPKG", ".shp": "ESRI Shapefile", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf"}
+from .vector import VectorFile
 
 
 @dataclass(frozen=True)
@@ -98,18 +94,11 @@ class PatchFinder:
         self._parent[second] = first
 
 
-def check_polygons(path: Path) -> None:
-    """Raise a `UserError` unless polygons can be written to a file of this ending."""
-    if Path(path).suffix.lower() not in DRIVERS:
-        raise UserError(f"{Path(path).name} has no ending of a known polygon file. Choose one of "
-                        f"{', '.join(DRIVERS)}.")
-
-
-def write_polygons(path: Path, numbers: Path, patches: Patches, value: str) -> None:
+def write_polygons(file: VectorFile, numbers: Path, patches: Patches, value: str) -> None:
     """One polygon a patch, with `area_ha` and the mean in the field `value`, largest first.
 
     Args:
-        path: of the file; its ending says which kind.
+        file: to write into.
         numbers: int32 raster of the patches' numbers, 0 for none.
     """
     with rasterio.open(numbers) as dataset:
@@ -120,9 +109,5 @@ def write_polygons(path: Path, numbers: Path, patches: Patches, value: str) -> N
             if number > 0:
                 outer, *holes = shape["coordinates"]
                 geometry[int(number) - 1] = shapely.Polygon(outer, holes)
-    driver = DRIVERS[path.suffix.lower()]
-    pyogrio.raw.write(
-        path, shapely.to_wkb(geometry), [patches.hectares, patches.mean], ["area_ha", value],
-        geometry_type="Polygon", crs=grid.crs_wkt or None, driver=driver,
-        # older GDALs warn of newer versions
-        dataset_options={"VERSION": "1.2"} if driver == "GPKG" else None)
+    file.write(geometry, "Polygon", {"area_ha": patches.hectares, value: patches.mean},
+               grid.crs_wkt)

@@ -29,7 +29,8 @@ def at_point(point: list, archive: Archive, reader: Reader) -> np.ndarray:
     x, y, crs = point
     vector = _vector(shapely.Point(x, y), crs or None, archive, reader)
     if vector is None:
-        raise UserError(f"No embeddings at {x:.10g}, {y:.10g} (cloud or outside). Choose another place.")
+        raise UserError(f"No embeddings at {x:.10g}, {y:.10g} (cloud or outside). Choose another "
+                        "place.")
     return vector[None]
 
 

@@ -2,78 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyogrio
 import shapely
 from rasterio.features import shapes
 from scipy.ndimage import label
 
-from ..errors import UserError
 from ..rasters.grid import Grid, Window
-from ..rasters.raster import check_writable
+from ..rasters.vector import VectorFile
 from .archive import Archive
 from .background import Significance
 from .heatmap import SCALE
 from .ranking import Places
-
-
-class VectorFile:
-    """A vector file that appears only when it is complete; a with-block.
-
-    It is written into a hidden folder beside its place, since some formats are several files.
-
-    Args:
-        path: of the finished file, in any format that GDAL writes by that suffix.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-        check_writable(self.path)
-        try:
-            self._driver = pyogrio.detect_write_driver(self.path)
-        except ValueError as failure:
-            raise UserError(f"No vector format ends with {self.path.suffix or 'nothing'} "
-                            f"({self.path.name}). Choose .gpkg.") from failure
-        self._folder = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-
-    def __enter__(self) -> VectorFile:
-        self._folder.mkdir()
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            if kind is None:
-                for file in sorted(self._folder.iterdir()):
-                    os.replace(file, self.path.with_name(file.name))
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def write(self, geometry: np.ndarray, kind: str, columns: dict[str, np.ndarray], crs: str
-              ) -> None:
-        """Write one layer, called like the file.
-
-        Args:
-            geometry: (n,) shapely geometries.
-            kind: "Point" or "Polygon".
-            columns: name to (n,) values.
-            crs: WKT, empty where unknown.
-        """
-        # the newest version of GeoPackage makes QGIS with an older GDAL complain
-        options = {"VERSION": "1.2"} if self._driver == "GPKG" else {}
-        try:
-            pyogrio.raw.write(
-                self._folder / self.path.name, shapely.to_wkb(geometry), list(columns.values()),
-                list(columns), geometry_type=kind, crs=crs or None, layer=self.path.stem,
-                driver=self._driver, dataset_options=options)
-        except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError,
-                pyogrio.errors.FeatureError, pyogrio.errors.FieldError) as failure:
-            raise UserError(f"{self.path.name} could not be written ({failure}). Choose .gpkg."
-                            ) from failure
 
 
 def write_matches(file: VectorFile, places: Places, archive: Archive, significance: Significance

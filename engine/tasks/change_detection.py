@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,10 +22,11 @@ from ..rasters.embeddings import EmbeddingsFile
 from ..rasters.grid import Grid, Window
 from ..rasters.legend import NODATA, Legend, LegendClass
 from ..rasters.overlap import common_windows, within
-from ..rasters.patches import Patches, PatchFinder, check_polygons, write_polygons
+from ..rasters.patches import Patches, PatchFinder, write_polygons
 from ..rasters.raster import RasterWriter, check_space, check_writable
 from ..rasters.sampling import even_places
 from ..rasters.styles import INFERNO, Ramp
+from ..rasters.vector import VectorFile
 from .apply_head import records
 
 PRESETS = ("any",)
@@ -57,7 +57,7 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
         raise UserError(f"Threshold is {given}; a cosine distance lies from 0 to 2. Choose one, or "
                         "none.")
     if params.get("polygons"):
-        check_polygons(Path(params["polygons"]))
+        VectorFile(Path(params["polygons"]))  # refuses an ending that no format has
     for key in ("output", "distance", "polygons"):
         if params.get(key):
             check_writable(Path(params[key]))
@@ -156,7 +156,7 @@ def _write(pair: _Pair, threshold: float, params: dict[str, Any],
            context: JobContext) -> tuple[Areas, Patches]:
     """Distances, then patches, then the map and the polygons; all of them or none."""
     least, grid, folder = params.get("min_area_ha"), pair.grid, context.folder
-    numbers, final, drawn = folder / "found.tif", folder / "kept.tif", folder / "polygons"
+    numbers, final = folder / "found.tif", folder / "kept.tif"
     check_space(numbers, 8 * grid.full.size)
     tags = {"EARTHPRINT_ENCODERS": pair.first.encoder, "EARTHPRINT_THRESHOLD": f"{threshold:.6f}"}
     with ExitStack() as stack:
@@ -168,18 +168,16 @@ def _write(pair: _Pair, threshold: float, params: dict[str, Any],
         out = stack.enter_context(RasterWriter(
             Path(params["output"]), grid, "uint8", NODATA, legend=LEGEND, tags=tags,
             descriptions=("Change",)))
+        polygons = (stack.enter_context(VectorFile(Path(params["polygons"])))
+                    if params.get("polygons") else None)
         finder = PatchFinder(grid)
         _compare(pair, threshold, finder, far, numbers, context.part(0, 0.7))
         patches = finder.patches(0.1 if least is None else float(least))
         areas = _map(grid, numbers, patches, out, final, context.part(0.7, 0.9))
-        if params.get("polygons"):
+        if polygons is not None:
             context.progress(0.9, "Drawing patches")
-            drawn.mkdir()
-            write_polygons(drawn / Path(params["polygons"]).name, final, patches, "distance")
+            write_polygons(polygons, final, patches, "distance")
         context.progress(0.95, "Saving")
-    if params.get("polygons"):
-        for made in drawn.iterdir():  # a shapefile is several files
-            shutil.move(made, Path(params["polygons"]).with_name(made.name))
     return areas, patches
 
 

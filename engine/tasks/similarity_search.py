@@ -16,12 +16,13 @@ from ..context import JobContext, Pace
 from ..errors import UserError
 from ..rasters.cog import TILE
 from ..rasters.grid import Window
+from ..rasters.vector import VectorFile
 from ..search.archive import Archive, Part, Reader, discs, pixel_metres
 from ..search.background import Background, Significance, sample
 from ..search.examples import at_point, of_layer
 from ..search.heatmap import codes_of, similarity_writer
 from ..search.kernel import scan
-from ..search.matches import Outlines, VectorFile, write_matches
+from ..search.matches import Outlines, write_matches
 from ..search.query import Query, learn
 from ..search.ranking import Places, Ranking, thin
 

@@ -223,7 +223,7 @@ def test_wrong_requests_are_sentences_and_leave_nothing(pair, tmp_path):
             (empty, {}, "No pixel has embeddings on both dates"),
             (pair[1], {"preset": "fire"}, "no preset fire. Choose any."),
             (pair[1], {"threshold": 2.5}, "Threshold is 2.5"),
-            (pair[1], {"polygons": str(tmp_path / "p.txt")}, "p.txt has no ending of a known"),
+            (pair[1], {"polygons": str(tmp_path / "p.txt")}, "No vector format ends with .txt"),
     ):
         with pytest.raises(UserError, match=sentence):
             detect(before, after, output=str(tmp_path / "c.tif"),
