@@ -1,5 +1,6 @@
 """The job `encode` on small stacks: same numbers whatever the windows, and clean refusals."""
 
+import errno
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -144,3 +145,33 @@ def test_progress_tells_speed_and_time_left(season, tmp_path):
            replace(JobContext(), on_progress=lambda f, text: said.append((f, text))))
     assert said[-1][0] == pytest.approx(1)
     assert any("pixels/s" in text and "s left" in text for _, text in said)
+
+
+def test_a_path_of_250_foreign_characters_goes_all_the_way(tmp_path):
+    folder = tmp_path
+    while len(str(folder)) < 240:
+        folder = folder / "Äcker ñandú 農地 ☔ 2023"
+    folder.mkdir(parents=True)
+    for date in DATES:
+        scene(folder, date, (40, 50))
+    stack = folder / "säson.stack.json"
+    jobs.run("build_stack", {"folder": str(folder), "output": str(stack)}, JobContext())
+    target = folder / "einbettung.tif"
+    assert len(str(target)) > 250
+    encode(stack, target)
+    codes, file = all_codes(target)
+    assert codes.any() and len(file.dates) == len(DATES)
+
+
+@pytest.mark.parametrize(("number", "sentence"), [
+    (errno.ENOSPC, "The disk is full"), (errno.EROFS, "is read-only"),
+    (errno.EACCES, "is read-only")])
+def test_a_disk_that_gives_out_midway_is_a_sentence_and_leaves_nothing(
+        season, tmp_path, monkeypatch, number, sentence):
+    def give_out(self, level, row, col):
+        raise OSError(number, "as the system says it", str(self.path))
+
+    monkeypatch.setattr("earthprint.engine.rasters.cog.CogWriter._tile", give_out)
+    with pytest.raises(UserError, match=sentence):
+        encode(season, tmp_path / "e.tif")
+    assert not list(tmp_path.iterdir())
