@@ -47,7 +47,7 @@ JOBS: dict[str, Job] = {
         "output", "sources folder sensor dates mask grid bands"),
     "encode": _job(
         "Turn a stack into embeddings.",
-        "input output", "encoder extent start end"),
+        "input output", "encoder extent start end upsample"),
     "train_head": _job(
         "Train a classifier on embeddings, band series or both.",
         "input labels field output", f"{_HEAD} encoder extent report command"),

@@ -68,6 +68,9 @@ class Card:
         weights_sha256: of the graph's constants; set by `write_card`.
         code_scale: s of the 8-bit codes of embeddings files, v = s (code - 128); chosen at export
             so that clipping touches less than 0.01 % of the components.
+        window: side of a network's window in pixels, a multiple of patch; 1 for a pixel encoder.
+        margin: patches at each side of a window that see too little around them and are dropped.
+        variant: what the adapter must know beside the system: statistics, a layout; "" for none.
     """
 
     name: str
@@ -90,6 +93,9 @@ class Card:
     limits: tuple[str, ...]
     weights_sha256: str = ""
     code_scale: float = 1 / 127
+    window: int = 1
+    margin: int = 0
+    variant: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a card that programs could not rely on."""
@@ -97,6 +103,11 @@ class Card:
             raise ValueError(f"Card of {self.name}: unit is {self.unit!r}, not 'pixel' or 'patch'.")
         if self.patch < 1 or self.dimensions < 1:
             raise ValueError(f"Card of {self.name}: patch and dimensions must be 1 or more.")
+        if self.window % self.patch or self.window <= 2 * self.margin * self.patch:
+            raise ValueError(
+                f"Card of {self.name}: a window of {self.window} pixels does not hold whole "
+                f"patches of {self.patch} inside a margin of {self.margin}."
+            )
         if any(not 0 < p < self.dimensions for p in self.prefixes):
             raise ValueError(
                 f"Card of {self.name}: prefixes {self.prefixes} must be shorter than the "

@@ -35,7 +35,8 @@ class Encoder:
         Args:
             name: of a bundled encoder, or a path to an ONNX file with a card.
             device: "auto", "cpu" or "cuda"; "cuda" fails rather than falling back unseen.
-            threads: processors that one call of `run` uses.
+            threads: processors that one call of a patch encoder uses; a pixel encoder's call
+                uses one, since its callers are many.
 
         Raises:
             UserError: no such encoder, no card, or no usable GPU.
@@ -50,7 +51,7 @@ class Encoder:
         except ValueError as failure:
             raise UserError(str(failure)) from failure
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads if card.unit == "patch" else 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(str(path), options, providers=_providers(device))

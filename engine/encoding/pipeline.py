@@ -19,6 +19,7 @@ import numpy as np
 from rasterio.crs import CRS
 from rasterio.warp import transform_bounds
 
+from ...models.cards import Card
 from ..context import JobContext, Pace
 from ..errors import UserError
 from ..rasters.cog import TILE
@@ -28,14 +29,18 @@ from ..rasters.raster import check_space, check_writable
 from ..stacks.reading import StackReader
 from ..stacks.stack import Stack
 from .encoder import Encoder
+from .patches import PatchWork
+from .upsampling import upsample
 
 #: Pixels of one network call: activations stay in the cache, calls are not too many.
 BATCH = 512
 
+_MUCH = 1.6  # ratio of ground sizes from which an encoder sees another world
+
 
 @dataclass(frozen=True)
 class Encoded:
-    """What `encode_stack` made: file, pixels with an embedding, seconds."""
+    """What `encode_stack` made: file, pixels (or patches) with an embedding, seconds."""
 
     path: Path
     pixels: int
@@ -43,46 +48,77 @@ class Encoded:
 
 
 def encode_stack(stack: Stack, encoder_name: str, output: Path, context: JobContext,
-                 extent: list | None = None) -> Encoded:
+                 extent: list | None = None, upsampled: bool = False) -> Encoded:
     """Encode a stack into an embeddings file.
 
     Args:
-        extent: [left, bottom, right, top, CRS as WKT or "EPSG:..."]; snapped outwards to pixels.
+        extent: [left, bottom, right, top, CRS as WKT or "EPSG:..."]; snapped outwards to pixels,
+            or to patches for a patch encoder.
+        upsampled: bring the embeddings of a patch encoder to the stack's pixels.
 
     Raises:
         UserError: the stack lacks what the encoder needs, nothing valid, no room on the disk.
     """
-    encoder = Encoder.open(encoder_name, context.device)
+    encoder = Encoder.open(encoder_name, context.device, context.threads)
     card = encoder.card
     name = stack.path.name if stack.path else "The input"
     if lacking := encoder.adapter.missing(stack.sensors()):
         raise UserError(f"{name}: {' '.join(lacking)}")
-    area = window_in(stack.grid, extent)
-    grid = stack.grid.part(area)
+    area = window_in(stack.grid.coarser(card.patch), extent)
+    grid = stack.grid.coarser(card.patch).part(area)
     check_writable(output)
     # full resolution, overviews (a third) and the copy that puts the tiles in order
-    check_space(output, 2.4 * card.dimensions * grid.full.size)
+    check_space(output, 2.4 * card.dimensions * grid.full.size
+                * (card.patch**2 if upsampled else 1))
     context.log(f"Encoder {card.identity}, per {card.unit}, {card.dimensions} d; "
-                f"{grid.shape[0]} x {grid.shape[1]} pixels")
+                f"{grid.shape[0]} x {grid.shape[1]} {_units(card)}")
+    _compare_sizes(card, stack, context)
     dates = sorted({scene.date for scene in stack.scenes if scene.date})
     tags = {ENCODER_TAG: card.identity, DATES_TAG: ",".join(dates)}
-    start, pixels = time.monotonic(), 0
-    pace = Pace(context, grid.full.size, "pixels", "Encoding")
-    work = _Work(stack, encoder, area, context)
-    with EmbeddingsWriter(output, grid, card.dimensions, card.code_scale, tags,
+    finer = upsampled and card.patch > 1
+    coarse = context.folder / f"{output.stem}.patches.tif" if finer else output
+    start, count = time.monotonic(), 0
+    pace = Pace(context.part(0, 0.8) if finer else context, grid.full.size, _units(card),
+                "Encoding")
+    work = (_Work if card.unit == "pixel" else PatchWork)(stack, encoder, area, context)
+    with EmbeddingsWriter(coarse, grid, card.dimensions, card.code_scale, tags,
                           context.check) as out:
         for block, tiles, valid in work.blocks(grid, out.compress):
             for (row, col), data in tiles.items():
                 out.put(block.row // TILE + row, block.col // TILE + col, data)
-            pixels += valid
+            count += valid
             pace.add(block.size, valid)
-        if not pixels:
+        if not count:
             raise UserError(f"All {len(dates) or 1} dates of {name} are masked or without data. "
                             "Check Cloud mask.")
     seconds = time.monotonic() - start
-    context.log(f"Embeddings of {pixels} pixels ({100 * pixels / grid.full.size:.1f} %) in "
-                f"{seconds:.0f} s, {pixels / seconds:.0f} pixels/s")
-    return Encoded(Path(output), pixels, seconds)
+    context.log(f"Embeddings of {count} {_units(card)} ({100 * count / grid.full.size:.1f} %) in "
+                f"{seconds:.0f} s, {count / seconds:.0f} {_units(card)}/s")
+    if finer:
+        count = upsample(coarse, _pixels(stack.grid, area, card.patch), card.patch, output, tags,
+                         context.part(0.8, 1))
+        coarse.unlink()
+    return Encoded(Path(output), count, seconds)
+
+
+def _units(card: Card) -> str:
+    return "pixels" if card.unit == "pixel" else "patches"
+
+
+def _pixels(grid: Grid, area: Window, patch: int) -> Grid:
+    """The pixels of a window of patches; those beyond the raster's edge do not exist."""
+    row, col = area.row * patch, area.col * patch
+    return grid.part(Window(row, col, min(area.rows * patch, grid.shape[0] - row),
+                            min(area.cols * patch, grid.shape[1] - col)))
+
+
+def _compare_sizes(card: Card, stack: Stack, context: JobContext) -> None:
+    """Say where the pixels are much larger or smaller than those that the encoder has learned."""
+    row_areas = stack.grid.row_areas_m2()
+    side = float(row_areas[len(row_areas) // 2]) ** 0.5
+    if not 1 / _MUCH < side / card.ground_size_m < _MUCH:
+        context.warn(f"{card.name} was made for pixels of {card.ground_size_m:g} m, these have "
+                     f"{side:.3g} m. Its embeddings may mean less here.")
 
 
 def window_in(grid: Grid, extent: list | None) -> Window:

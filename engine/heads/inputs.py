@@ -71,7 +71,7 @@ class Inputs:
         """With embeddings; made now unless they were given."""
         if self.embeddings is not None:
             return self
-        encode_stack(self.stack, encoder, output, context, self.extent)
+        encode_stack(self.stack, encoder, output, context, self.extent, upsampled=True)
         return replace(self, embeddings=output)
 
     def season(self) -> list[str]:

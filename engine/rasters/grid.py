@@ -93,6 +93,12 @@ class Grid:
         origin = self.affine @ Affine.translation(window.col, window.row)
         return Grid(self.crs_wkt, tuple(origin)[:6], (window.rows, window.cols))
 
+    def coarser(self, factor: int) -> Grid:
+        """The grid of squares of factor x factor pixels; the last ones may reach beyond it."""
+        scaled = self.affine @ Affine.scale(factor)
+        rows, cols = (-(-n // factor) for n in self.shape)
+        return Grid(self.crs_wkt, tuple(scaled)[:6], (rows, cols))
+
     def blocks(self, rows: int, cols: int) -> Iterator[Window]:
         """Windows of at most rows x cols that cover the grid, row by row, from row 0, column 0."""
         for row in range(0, self.shape[0], rows):

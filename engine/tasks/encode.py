@@ -16,15 +16,16 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
 
     Args:
         params: input (paths: one stack, or rasters and folders), output; encoder, extent
-            ([left, bottom, right, top, CRS]), start and end (ISO days).
+            ([left, bottom, right, top, CRS]), start and end (ISO days), upsample (bring the
+            embeddings of patches to the pixels of the rasters).
         context: surroundings.
 
     Returns:
-        output, pixels (that have an embedding), seconds, season ([first, last] ISO day).
+        output, pixels (or patches, that have an embedding), seconds, season ([first, last] ISO day).
     """
     stack = open_input([Path(p) for p in params["input"]], context)
     stack = one_season(stack, params.get("start"), params.get("end"), context)
     encoded = encode_stack(stack, params.get("encoder", "automatic"), Path(params["output"]),
-                           context, params.get("extent"))
+                           context, params.get("extent"), bool(params.get("upsample")))
     return {"output": str(encoded.path), "pixels": encoded.pixels, "seconds": encoded.seconds,
             "season": stack.season()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,21 @@ _HELD = 99.995  # percent of the components that 8-bit codes hold without clippi
 
 #: Inputs of one call, in the order of the graph's.
 Inputs = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """A network made ready for ONNX.
+
+    Attributes:
+        module: takes the adapter's inputs in their order, gives raw features (n, d).
+        axes: name of each input to its free axes.
+        examples: inputs of several lengths and sizes, on which both runtimes must agree.
+    """
+
+    module: nn.Module
+    axes: dict[str, dict[int, str]]
+    examples: tuple[Inputs, ...]
 
 
 def code_scale(vectors: Tensor) -> float:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from qgis.core import QgsProcessingParameterBoolean
+
 from .. import styling
 from ..base import EarthprintAlgorithm
-from ..parameters import Parameter, day, encoder, extent, input_rasters, raster_output
+from ..parameters import (
+    Parameter,
+    day,
+    encoder,
+    extent,
+    input_rasters,
+    raster_output,
+    with_help,
+)
 from ..translation import tr
 
 
@@ -43,6 +53,18 @@ class Encode(EarthprintAlgorithm):
                 "END",
                 tr("Last date to use"),
                 tr("Later rasters are left out. Empty: all dates are used."),
+                advanced=True,
+            ),
+            with_help(
+                QgsProcessingParameterBoolean(
+                    "UPSAMPLE",
+                    tr("Bring embeddings of patches to the pixels of the rasters"),
+                    defaultValue=False,
+                ),
+                tr(
+                    "Some encoders give one embedding for a patch of several pixels. This "
+                    "interpolates between patches: larger files, no new detail."
+                ),
                 advanced=True,
             ),
             raster_output(

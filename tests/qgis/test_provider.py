@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 #: Public for ever: models, scripts and command lines hold these names. Append, never change.
 FROZEN = {
     "buildstack": "LAYERS FOLDER SENSOR DATES MASK GRID DEVICE MEMORY OUTPUT",
-    "encode": "INPUT ENCODER EXTENT START END DEVICE MEMORY OUTPUT",
+    "encode": "INPUT ENCODER EXTENT START END UPSAMPLE DEVICE MEMORY OUTPUT",
     "trainhead": "INPUT LABELS FIELD ENCODER CUTOFF_DATE FEATURES MODEL FOLDS BLOCK SEED DEVICE "
     "MEMORY OUTPUT REPORT",
     "applyhead": "INPUT HEAD ENCODER CUTOFF_DATE SMOOTH MIN_AREA EXTENT DEVICE MEMORY OUTPUT "
