@@ -29,6 +29,26 @@ class Series:
     orbits: tuple[str, ...]
 
 
+#: Daily weather as encoders take it, in this order: name and unit.
+WEATHER = {
+    "temperature": "degC", "precipitation": "mm/day", "radiation": "MJ/m2/day",
+    "vapour_pressure_deficit": "kPa", "wind": "m/s",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Weather:
+    """The weather of a place, day by day and without gaps.
+
+    Attributes:
+        dates: (D,) datetime64[D], consecutive.
+        values: (D, 5) float32, in the order and units of `WEATHER`.
+    """
+
+    dates: np.ndarray
+    values: np.ndarray
+
+
 @dataclass(frozen=True)
 class Cube:
     """One window of a stack: a series for each sensor, all on the same H x W pixels.
@@ -36,10 +56,12 @@ class Cube:
     Attributes:
         shape: (H, W).
         series: sensor to its observations.
+        weather: of the place, None where nobody gave it.
     """
 
     shape: tuple[int, int]
     series: dict[str, Series]
+    weather: Weather | None = None
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,10 @@ class Encoder:
         session = onnxruntime.InferenceSession(str(path), options, providers=_providers(device))
         return cls(card, adapter, session)
 
+    def missing(self, sensors: dict[str, tuple[str, ...]]) -> list[str]:
+        """What a stack with these bands lacks, in sentences; empty where it can be encoded."""
+        return self.adapter.missing(sensors, self.card)
+
     def run(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """(n, d) float32 unit vectors for the graph's inputs (first axis n)."""
         return self.session.run(["embedding"], inputs)[0]

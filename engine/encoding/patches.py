@@ -93,16 +93,19 @@ class PatchWork:
             for reader in self._readers:
                 reader.close()
 
-    def _groups(self, block: Window) -> Iterator[tuple[Span, list[Span]]]:
-        """Windows that a block needs, in groups that are read at once."""
+    def _groups(self, block: Window) -> Iterator[tuple[list[Span], list[Span]]]:
+        """Windows that a block needs, in rectangles that are read at once."""
         rows, cols = (
             [s for s in every if s.first < start + length and s.stop > start]
             for every, start, length in (
                 (self._spans[0], self._area.row + block.row, block.rows),
                 (self._spans[1], self._area.col + block.col, block.cols)))
-        for row in rows:
-            for i in range(0, len(cols), self._windows):
-                yield row, cols[i : i + self._windows]
+        wide = min(len(cols), self._windows)
+        # several groups a block, so that the next is read while the network works on one
+        high = max(min(self._windows // wide, -(-len(rows) // (_AHEAD + 1))), 1)
+        for i in range(0, len(rows), high):
+            for j in range(0, len(cols), wide):
+                yield rows[i : i + high], cols[j : j + wide]
 
     def _finish(self, block: Window, futures: deque[Future], compress: Callable
                 ) -> tuple[Window, dict[tuple[int, int], bytes], int]:
@@ -121,29 +124,35 @@ class PatchWork:
                     r0 - row : r1 - row, c0 - col : c1 - col]
         return block, {(0, 0): compress(codes)}, int((codes[..., 0] != 0).sum())
 
-    def _encode(self, row: Span, cols: list[Span]) -> list[tuple[int, int, np.ndarray]]:
+    def _encode(self, rows: list[Span], cols: list[Span]) -> list[tuple[int, int, np.ndarray]]:
         """(first row, first column, (rows, cols, d) codes) of what each window of a group gives."""
-        card, patch = self._encoder.card, self._encoder.card.patch
-        height, width = self._stack.grid.shape
-        top, left = row.start * patch, cols[0].start * patch
-        right = min((cols[-1].start + self._size) * patch, width)
-        cube = self._reader().read(
-            Window(top, left, min(card.window, height - top), right - left))
+        card = self._encoder.card
+        top, left = rows[0].start * card.patch, cols[0].start * card.patch
+        bottom, right = (
+            min((spans[-1].start + self._size) * card.patch, length)
+            for spans, length in zip((rows, cols), self._stack.grid.shape, strict=True))
+        cube = self._reader().read(Window(top, left, bottom - top, right - left))
         found = []
-        for col in cols:
-            codes = np.zeros((self._size**2, card.dimensions), np.uint8)
-            for batch in self._encoder.adapter.batches(
-                    window(cube, (col.start - cols[0].start) * patch, card.window), 1, card):
-                self._context.check()
-                with self._network:
-                    vectors = self._encoder.run(batch.inputs).reshape(-1, card.dimensions)
-                kept = batch.pixels >= 0
-                codes[batch.pixels[kept]] = quantise(vectors[kept], card.code_scale)
-            own = codes.reshape(self._size, self._size, -1)[
-                row.first - row.start : row.stop - row.start,
-                col.first - col.start : col.stop - col.start]
-            found.append((row.first, col.first, own))
+        for row in rows:
+            for col in cols:
+                place = row.start * card.patch - top, col.start * card.patch - left
+                codes = self._window(window(cube, *place, card.window))
+                found.append((row.first, col.first, codes[
+                    row.first - row.start : row.stop - row.start,
+                    col.first - col.start : col.stop - col.start]))
         return found
+
+    def _window(self, cube: Cube) -> np.ndarray:
+        """(rows, cols, d) codes of a window's patches, 0 where there is no embedding."""
+        card = self._encoder.card
+        codes = np.zeros((self._size**2, card.dimensions), np.uint8)
+        for batch in self._encoder.adapter.batches(cube, 1, card):
+            self._context.check()
+            with self._network:
+                vectors = self._encoder.run(batch.inputs).reshape(-1, card.dimensions)
+            kept = batch.pixels >= 0
+            codes[batch.pixels[kept]] = quantise(vectors[kept], card.code_scale)
+        return codes.reshape(self._size, self._size, -1)
 
     def _reader(self) -> StackReader:
         if not hasattr(self._local, "reader"):
@@ -152,14 +161,15 @@ class PatchWork:
         return self._local.reader
 
 
-def window(cube: Cube, col: int, side: int) -> Cube:
-    """Columns col..col+side of a cube as side x side pixels, invalid where the cube ends."""
-    return Cube((side, side), {name: _cut(series, col, side)
-                               for name, series in cube.series.items()})
+def window(cube: Cube, row: int, col: int, side: int) -> Cube:
+    """side x side pixels of a cube from (row, col) on, invalid where the cube ends."""
+    return replace(cube, shape=(side, side), series={
+        name: _cut(series, row, col, side) for name, series in cube.series.items()})
 
 
-def _cut(series: Series, col: int, side: int) -> Series:
-    values, valid = series.values[..., col : col + side], series.valid[..., col : col + side]
+def _cut(series: Series, row: int, col: int, side: int) -> Series:
+    place = ..., slice(row, row + side), slice(col, col + side)
+    values, valid = series.values[place], series.valid[place]
     short = [(0, side - n) for n in valid.shape[1:]]
     if any(after for _, after in short):
         values = np.pad(values, [(0, 0), (0, 0), *short], constant_values=np.nan)

@@ -62,7 +62,7 @@ def encode_stack(stack: Stack, encoder_name: str, output: Path, context: JobCont
     encoder = Encoder.open(encoder_name, context.device, context.threads)
     card = encoder.card
     name = stack.path.name if stack.path else "The input"
-    if lacking := encoder.adapter.missing(stack.sensors()):
+    if lacking := encoder.missing(stack.sensors()):
         raise UserError(f"{name}: {' '.join(lacking)}")
     area = window_in(stack.grid.coarser(card.patch), extent)
     grid = stack.grid.coarser(card.patch).part(area)

@@ -65,7 +65,7 @@ class Inputs:
         """Sentences on what the rasters lack to be encoded; empty where they can be."""
         if self.embeddings is not None:
             return []
-        return Encoder.open(encoder, device).adapter.missing(self.stack.sensors())
+        return Encoder.open(encoder, device).missing(self.stack.sensors())
 
     def encoded(self, encoder: str, output: Path, context: JobContext) -> Inputs:
         """With embeddings; made now unless they were given."""

@@ -41,7 +41,7 @@ OPTICAL = ("sentinel-2", "landsat", "modis", "cbers", "aerial", "optical")
 STAND_INS = {"nir": ("nir08",), "green": ("blue", "red"), "swir16": ("nir", "swir22")}
 
 
-def missing(sensors: dict[str, tuple[str, ...]]) -> list[str]:
+def missing(sensors: dict[str, tuple[str, ...]], card: Card | None = None) -> list[str]:
     """What keeps a stack with these bands from being encoded; empty if nothing does."""
     if {"vv", "vh"} <= set(sensors.get("sentinel-1", ())):
         return []

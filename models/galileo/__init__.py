@@ -1,1 +1,1 @@
-"""Galileo (Tseng et al. 2025): a ViT over any bag of sensors and dates. Here as a teacher."""
+"""Galileo (Tseng et al. 2025): a ViT over any bag of sensors and dates, of pixels or patches."""

@@ -1,1 +1,1 @@
-"""Presto (Tseng et al. 2023): a transformer on one pixel's months. Here as a teacher of `fast`."""
+"""Presto (Tseng et al. 2023): a transformer on the months of one pixel."""

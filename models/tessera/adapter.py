@@ -31,7 +31,7 @@ _OBSERVATIONS = 8192  # of a batch: what the network makes of them stays in the 
 # --- the engine's windows -------------------------------------------------------------------------
 
 
-def missing(sensors: dict[str, tuple[str, ...]]) -> list[str]:
+def missing(sensors: dict[str, tuple[str, ...]], card: Card | None = None) -> list[str]:
     """Sentences that say why a stack with these sensors and bands cannot be encoded; else empty.
 
     One sensor is enough, but of a sensor that is there every band is needed.

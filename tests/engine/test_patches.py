@@ -1,0 +1,72 @@
+"""Windows of patches over a raster, and the way back to pixels."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from earthprint.engine.context import JobContext
+from earthprint.engine.encoding.patches import spans, window
+from earthprint.engine.encoding.upsampling import upsample
+from earthprint.engine.rasters.embeddings import (
+    ENCODER_TAG,
+    EmbeddingsFile,
+    EmbeddingsWriter,
+    dequantise,
+    quantise,
+)
+from earthprint.engine.rasters.grid import Grid
+from earthprint.models.cube import Cube, Series
+
+GRID = Grid("", (10, 0, 0, 0, -10, 0), (70, 50))
+
+
+@given(st.integers(1, 400), st.integers(1, 40), st.integers(0, 8))
+def test_every_patch_is_taken_once_and_never_from_a_margin(count, size, margin):
+    size += 2 * margin
+    cut = spans(count, size, margin)
+    taken = [patch for span in cut for patch in range(span.first, span.stop)]
+    assert taken == list(range(count))
+    for span in cut:
+        assert span.start <= span.first and span.stop <= span.start + size
+        if count > size:
+            assert span.start >= 0 and span.start + size <= count  # nothing made up beyond
+        assert span.first - span.start >= margin or span.first == 0
+        assert span.start + size - span.stop >= margin or span.stop == count
+
+
+def test_a_window_beyond_the_edge_is_invalid_there():
+    values = np.arange(2 * 3 * 5 * 6, dtype=np.float32).reshape(2, 3, 5, 6)
+    dates = np.array(["2024-01-01", "2024-02-01"], "datetime64[D]")
+    series = Series("sentinel-2", ("red", "nir", "green"), dates, values,
+                    np.ones((2, 5, 6), bool), ("", ""))
+    cut = window(Cube((5, 6), {"sentinel-2": series}), 3, 4, 4)
+    found = cut.series["sentinel-2"]
+    assert cut.shape == (4, 4) and found.values.shape == (2, 3, 4, 4)
+    assert np.array_equal(found.values[:, :, :2, :2], values[:, :, 3:, 4:])
+    assert found.valid.sum() == 2 * 2 * 2 and np.isnan(found.values[:, :, 2:]).all()
+
+
+@pytest.mark.parametrize("patch", [2, 4, 8])
+def test_upsampling_is_bilinear_between_the_middles_of_patches(tmp_path, patch):
+    coarse = GRID.coarser(patch)
+    angle = np.add.outer(np.arange(coarse.shape[0]) * 0.02, np.arange(coarse.shape[1]) * 0.03)
+    vectors = np.stack([np.cos(angle), np.sin(angle)], axis=2)
+    codes = quantise(vectors.reshape(-1, 2).astype(np.float32), 1 / 127).reshape(vectors.shape)
+    codes[1, 2] = 0
+    tags = {ENCODER_TAG: "x@1#0"}
+    with EmbeddingsWriter(tmp_path / "p.tif", coarse, 2, 1 / 127, tags) as out:
+        out.write(0, 0, codes)
+    count = upsample(tmp_path / "p.tif", GRID, patch, tmp_path / "u.tif", tags, JobContext())
+    with EmbeddingsFile(tmp_path / "u.tif") as file:
+        assert file.grid == GRID
+        fine = file.codes(GRID.full)
+    row, col = (np.arange(n) for n in GRID.shape)
+    gap = (row // patch == 1)[:, None] & (col // patch == 2)
+    assert np.array_equal(fine[..., 0] == 0, gap) and count == (~gap).sum()
+    place = [((np.arange(n) + 0.5) / patch - 0.5).clip(0, size - 1)
+             for n, size in zip(GRID.shape, coarse.shape, strict=True)]
+    wanted = np.add.outer(place[0] * 0.02, place[1] * 0.03)
+    found = np.arctan2(*np.moveaxis(dequantise(fine, 1 / 127), -1, 0)[::-1])
+    near = (abs(row[:, None] / patch - 1.5) < 1.6) & (abs(col / patch - 2.5) < 1.6)
+    assert np.abs(found - wanted)[~near].max() < 0.02
