@@ -53,7 +53,10 @@ def _run(path: str) -> int:
 
 
 def _selftest() -> int:
-    """Take a tiny season through every bundled encoder, which also compiles what is compiled."""
+    """Take a tiny season through every bundled encoder and search it, which compiles the kernels.
+
+    An encoder that needs other rasters than the season's is not tried.
+    """
     import tempfile
 
     from ..models import catalogue
@@ -61,13 +64,19 @@ def _selftest() -> int:
     from .context import JobContext
     from .encoding.encoder import Encoder
     from .rasters.embeddings import EmbeddingsFile
+    from .search.live import LiveSearch
+    from .stacks.stack import Stack
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         jobs.run("simulate_season", {"output": str(folder / "season"), "size": 128}, JobContext())
         stack = {"sources": [str(folder / "season" / "scenes")], "output": str(folder / "a.json")}
         jobs.run("build_stack", stack, JobContext())
+        sensors = Stack.load(stack["output"]).sensors()
         for name in catalogue.bundled():
+            if Encoder.open(name).missing(sensors):
+                sys.stdout.write(f"{name} needs other rasters, not tried\n")
+                continue
             target = folder / f"{name}.tif"
             encoded = jobs.run("encode", {"input": [stack["output"]], "encoder": name,
                                           "output": str(target)}, JobContext())
@@ -76,7 +85,19 @@ def _selftest() -> int:
                     sys.stderr.write(f"The encoder {name} gave nothing on a test season.\n")
                     return 1
             sys.stdout.write(f"{file.encoder} runs\n")
+            _search(LiveSearch(), target, file.grid)
     return 0
+
+
+def _search(live: object, path: Path, grid: object) -> None:
+    """One live query in the middle of a file."""
+    session = live.answer("live/open", {"input": str(path)})["session"]
+    canvas = {"crs": grid.crs_wkt, "transform": grid.transform, "shape": grid.shape}
+    view = live.answer("live/view", {"session": session, "grid": canvas})["view"]
+    x, y = grid.affine @ (grid.shape[1] / 2, grid.shape[0] / 2)
+    live.answer("live/query", {"session": session, "view": view, "examples": [],
+                               "counterexamples": [], "hover": [x, y, grid.crs_wkt], "rank": 10})
+    live.close()
 
 
 def main(words: list[str] | None = None) -> int:

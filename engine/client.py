@@ -1,12 +1,14 @@
 """QGIS's side of the border: start the engine, run jobs in it, survive whatever happens to it.
 
-Standard library only, Python 3.9; any thread may call `EngineClient.run`.
+Standard library only, Python 3.9; any thread may call `EngineClient.run`, which waits, and
+`EngineClient.post`, which never does.
 """
 
 from __future__ import annotations
 
 import collections
 import itertools
+import logging
 import queue
 import subprocess  # nosec B404
 import sys
@@ -24,6 +26,10 @@ SILENCE_S = 120.0
 START_S = 120.0
 #: Seconds between the wish to cancel and the end of the process that ignores it.
 CANCEL_S = 10.0
+#: Seconds between two looks at whether the engine that was posted to still lives.
+WATCH_S = 5.0
+
+LOG = logging.getLogger(__name__)
 
 
 class EngineError(Exception):
@@ -45,14 +51,17 @@ class _Process:
         self.last_sign = time.monotonic()
         self.errors = collections.deque(maxlen=200)
         self._waiting = {}
+        self._ended = False
         self._lock = threading.Lock()
+        self._pipe = threading.Lock()
         hidden = {"creationflags": 0x08000000} if sys.platform == "win32" else {}
         self._popen = subprocess.Popen(  # nosec B603
             [str(python), "-I", str(environment.LAUNCHER), "serve"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env=environment.clean_variables(), **hidden)
-        for drain in (self._drain_output, self._drain_errors):
-            threading.Thread(target=drain, daemon=True).start()
+        self._complaints = threading.Thread(target=self._drain_errors, daemon=True)
+        for drain in (threading.Thread(target=self._drain_output, daemon=True), self._complaints):
+            drain.start()
 
     @property
     def pid(self) -> int:
@@ -63,22 +72,36 @@ class _Process:
         """Whether the process still runs."""
         return self._popen.poll() is None
 
-    def ask(self, message: dict[str, Any]) -> queue.Queue:
-        """Send a request; the queue that its notifications and answer will arrive in."""
-        inbox = queue.Queue()
-        with self._lock:
-            self._waiting[message["id"]] = inbox
-        self.tell(message)
-        return inbox
+    def ask(self, number: int, line: bytes, take: Callable[[dict[str, Any] | None], None]) -> None:
+        """Send a request.
 
-    def tell(self, message: dict[str, Any]) -> None:
+        Args:
+            number: its id.
+            line: as it goes through the pipe.
+            take: called on another thread with each notification, then with the answer, or with
+                None when the engine ended; not after `forget`.
+        """
+        with self._lock:
+            ended = self._ended
+            if not ended:
+                self._waiting[number] = take
+        if ended:
+            take(None)
+        else:
+            self.tell(line)
+
+    def tell(self, line: bytes) -> None:
         """Send a message; a broken pipe is noticed by whoever waits."""
         try:
-            with self._lock:
-                self._popen.stdin.write(protocol.pack(message))
+            with self._pipe:
+                self._popen.stdin.write(line)
                 self._popen.stdin.flush()
         except (OSError, ValueError):
             self.kill()
+
+    def hangs(self) -> bool:
+        """Whether somebody waits for an engine that gives no sign of life."""
+        return bool(self._waiting) and time.monotonic() - self.last_sign > SILENCE_S
 
     def forget(self, number: int) -> None:
         """Nobody waits for this answer any more."""
@@ -94,12 +117,16 @@ class _Process:
             self.last_sign = time.monotonic()
             number = message.get("id", (message.get("params") or {}).get("id"))
             with self._lock:
-                inbox = self._waiting.get(number)
-            if inbox is not None:
-                inbox.put(message)
+                take = self._waiting.get(number)
+                if "method" not in message:  # the answer
+                    self._waiting.pop(number, None)
+            if take is not None:
+                take(message)
         with self._lock:
-            for inbox in self._waiting.values():
-                inbox.put(None)
+            self._ended = True
+            waiting, self._waiting = self._waiting, {}
+        for take in waiting.values():
+            take(None)
 
     def _drain_errors(self) -> None:
         for line in self._popen.stderr:
@@ -118,11 +145,56 @@ class _Process:
         for pipe in (self._popen.stdout, self._popen.stderr):
             pipe.close()
 
+    def bury(self) -> str:
+        """End the process and wait for its last words, which tell why it died."""
+        self.kill()
+        self._complaints.join(1.0)
+        return "\n".join(self.errors)
+
     def kill(self) -> None:
         """End the process at once."""
         if self.alive():
             self._popen.kill()
             self._popen.wait()
+
+
+class _Sender:
+    """A thread that sends what is posted, in order, and looks after the engine in between."""
+
+    def __init__(self, send: Callable[[int, bytes, Callable], None],
+                 watch: Callable[[], None]) -> None:
+        self.posts = queue.Queue()
+        self._send, self._watch = send, watch
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def close(self, patience: float = 2.0) -> None:
+        """Send no more; who still waits to be sent is told so."""
+        self._closed.set()
+        self.posts.put(None)
+        self._thread.join(patience)
+
+    def _work(self) -> None:
+        while True:
+            try:
+                post = self.posts.get(timeout=WATCH_S)
+            except queue.Empty:
+                self._watch()
+                continue
+            if post is None:
+                return
+            if self._closed.is_set():
+                _finish(post[2], None, EngineCancelled())
+            else:
+                self._send(*post)
+
+
+def _finish(done: Callable, result: dict[str, Any] | None, failure: Exception | None) -> None:
+    try:
+        done(result, failure)
+    except Exception:  # an asker that is gone must not end the thread that serves the others
+        LOG.exception("nobody took an answer of the engine")
 
 
 class EngineClient:
@@ -137,6 +209,8 @@ class EngineClient:
         self._process = None
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
+        self._sending = threading.Lock()
+        self._sender = None
 
     @property
     def pid(self) -> int | None:
@@ -183,7 +257,8 @@ class EngineClient:
         process = self._running()
         number = next(self._numbers)
         process.last_sign = time.monotonic()
-        inbox = process.ask(protocol.request(number, job, params))
+        inbox = queue.Queue()
+        process.ask(number, protocol.pack(protocol.request(number, job, params)), inbox.put)
         cancel_at = None
         try:
             while True:
@@ -194,7 +269,7 @@ class EngineClient:
                 if message is None:
                     if cancel_at is not None:
                         raise EngineCancelled
-                    raise EngineError(self._obituary(process), "\n".join(process.errors))
+                    raise self._obituary(process)
                 if "result" in message:
                     return message["result"]
                 if "error" in message:
@@ -203,7 +278,8 @@ class EngineClient:
                 now = time.monotonic()
                 if cancel_at is None and is_cancelled is not None and is_cancelled():
                     cancel_at = now
-                    process.tell(protocol.notification(protocol.CANCEL, {"id": number}))
+                    process.tell(protocol.pack(
+                        protocol.notification(protocol.CANCEL, {"id": number})))
                 if cancel_at is not None and now - cancel_at > CANCEL_S:
                     process.kill()
                     raise EngineCancelled
@@ -215,6 +291,50 @@ class EngineClient:
                         "\n".join(process.errors))
         finally:
             process.forget(number)
+
+    def post(self, method: str, params: dict[str, Any],
+             done: Callable[[dict[str, Any] | None, Exception | None], None]) -> None:
+        """Ask without waiting, not even for the engine to start.
+
+        Requests of one client are answered in the order of their posts.
+
+        Args:
+            method: an interactive request, see `engine/search/live.py`.
+            params: its parameters, JSON values.
+            done: called exactly once, on a worker thread, with the result and None, or with None
+                and an `EngineError` or `EngineCancelled`. It must return soon.
+        """
+        number = next(self._numbers)
+        line = protocol.pack(protocol.request(number, method, params))
+        with self._sending:  # not the other lock, which is held while an engine starts
+            if self._sender is None:
+                self._sender = _Sender(self._send, self._watch)
+            self._sender.posts.put((number, line, done))
+
+    def _send(self, number: int, line: bytes, done: Callable) -> None:
+        try:
+            process = self._running()
+        except EngineError as failure:
+            _finish(done, None, failure)
+        else:
+            process.ask(number, line, self._answered(process, done))
+
+    def _watch(self) -> None:
+        process = self._process
+        if process is not None and process.hangs():
+            process.kill()
+
+    def _answered(self, process: _Process, done: Callable) -> Callable:
+        """What turns the messages of a posted request into one call of `done`."""
+        def take(message: dict[str, Any] | None) -> None:
+            if message is None:
+                _finish(done, None, self._obituary(process))
+            elif "error" in message:
+                _finish(done, None, self._failure(message["error"]))
+            elif "result" in message:
+                _finish(done, message["result"], None)
+
+        return take
 
     @staticmethod
     def _pass_on(message: dict[str, Any], on_progress: Callable | None,
@@ -232,17 +352,23 @@ class EngineClient:
         return EngineError(error["message"], error.get("data") or "")
 
     @staticmethod
-    def _obituary(process: _Process) -> str:
-        process.kill()
-        text = " ".join(process.errors)
+    def _obituary(process: _Process) -> EngineError:
+        words = process.bury()
+        text = words.replace("\n", " ")
         if "No module named" in text and "No module named 'earthprint" not in text:
-            return ("The engine's environment is broken ({}). Choose Plugins > Earthprint > Set Up "
-                    "Environment… > Repair.".format(text[text.index("No module named"):][:60]))
-        return ("The engine stopped unexpectedly (memory may have run out); nothing was written. "
-                "Run again with a smaller Memory budget.")
+            return EngineError(
+                "The engine's environment is broken ({}). Choose Plugins > Earthprint > Set Up "
+                "Environment… > Repair.".format(text[text.index("No module named"):][:60]), words)
+        return EngineError(
+            "The engine stopped unexpectedly (memory may have run out); nothing was written. "
+            "Run again with a smaller Memory budget.", words)
 
     def close(self) -> None:
-        """End the engine; the next job starts a new one."""
+        """End the engine; the next job or post starts a new one."""
+        with self._sending:
+            sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.close()
         with self._lock:
             process, self._process = self._process, None
         if process is not None:

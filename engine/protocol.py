@@ -1,8 +1,9 @@
 """The words that QGIS and the engine exchange: JSON-RPC 2.0, one JSON object a line, UTF-8.
 
-Requests carry an id and a method (a job's name, or "describe"). The engine answers each with a
-result or an error, and meanwhile sends the notifications ``$/progress``, ``$/log`` and
-``$/alive``. ``$/cancel`` goes the other way. Standard library only; Python 3.9.
+Requests carry an id and a method: a job's name, "describe", or ``live/...``, which is answered
+beside the job that runs. The engine answers each with a result or an error, and meanwhile sends
+the notifications ``$/progress``, ``$/log`` and ``$/alive``. ``$/cancel`` goes the other way.
+Standard library only; Python 3.9.
 """
 
 from __future__ import annotations

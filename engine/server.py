@@ -1,11 +1,13 @@
 """The engine's side of the border: read requests, run one job at a time, answer.
 
-It leaves when its input closes, so it dies with QGIS whatever happened there, and after an hour
-without work.
+Interactive requests (`live/*`) have a thread of their own, so that they are answered while a job
+runs. The engine leaves when its input closes, so it dies with QGIS whatever happened there, and
+after an hour without work.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import queue
@@ -13,7 +15,8 @@ import sys
 import threading
 import time
 import traceback
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
 from . import jobs, protocol
 from .context import JobContext
@@ -24,6 +27,11 @@ IDLE_S = 3600.0
 ALIVE_S = 5.0
 #: Seconds that a running job has to clean up after the input closed.
 FAREWELL_S = 2.0
+#: Beginning of the methods that are answered beside the jobs, and the module that answers them.
+LIVE, LIVE_MODULE = "live/", "earthprint.engine.search.live"
+#: Seconds that a thread may go on while another wants to run Python; the default is 5 ms, which
+#: a live query would wait for several times.
+SWITCH_S = 5e-4
 
 
 class Server:
@@ -32,23 +40,48 @@ class Server:
     def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
         self._source, self._sink = source, sink
         self._requests: queue.Queue[dict | None] = queue.Queue()
+        self._interactive: queue.Queue[dict | None] = queue.Queue()
+        self._last = time.monotonic()
         self._cancelled: set[object] = set()
-        self._current: object = None
+        self._running: set[object] = set()
         self._closed = threading.Event()
         self._writing = threading.Lock()
 
     def serve(self) -> None:
         """Answer requests until the input closes."""
-        threading.Thread(target=self._listen, daemon=True).start()
-        threading.Thread(target=self._sign_of_life, daemon=True).start()
+        sys.setswitchinterval(SWITCH_S)
+        for work in (self._listen, self._sign_of_life):
+            threading.Thread(target=work, daemon=True).start()
+        interactive = threading.Thread(target=self._serve_interactive, daemon=True)
+        interactive.start()
         while True:
             try:
                 message = self._requests.get(timeout=IDLE_S)
             except queue.Empty:
-                return
+                if time.monotonic() - self._last < IDLE_S:
+                    continue
+                break
             if message is None:
-                return
-            self._answer(message)
+                break
+            self._answer(message, self._job)
+        self._interactive.put(None)
+        interactive.join(FAREWELL_S)
+
+    def _serve_interactive(self) -> None:
+        """Answer interactive requests in their order; what they need is imported with the first."""
+        search = None
+
+        def answer(message: dict) -> Any:
+            nonlocal search
+            if search is None:
+                search = importlib.import_module(LIVE_MODULE).LiveSearch()
+            return search.answer(message["method"], message.get("params") or {})
+
+        while (message := self._interactive.get()) is not None:
+            self._answer(message, answer)
+            self._last = time.monotonic()
+        if search is not None:
+            search.close()
 
     def _listen(self) -> None:
         for line in self._source:
@@ -58,8 +91,10 @@ class Server:
             if message.get("method") == protocol.CANCEL:
                 self._cancel(message["params"]["id"])
             elif "id" in message:
-                self._requests.put(message)
+                live = str(message.get("method", "")).startswith(LIVE)
+                (self._interactive if live else self._requests).put(message)
         self._closed.set()
+        self._interactive.put(None)  # its files go even where a job has to be abandoned
         self._requests.put(None)
         time.sleep(FAREWELL_S)
         os._exit(0)  # a job that does not stop must not outlive its client
@@ -67,7 +102,7 @@ class Server:
     def _cancel(self, number: object) -> None:
         """Tell the running job to stop; one that still waits is answered at once."""
         self._cancelled.add(number)
-        if number != self._current:
+        if number not in self._running:
             self._send(protocol.error(number, protocol.CANCELLED, "Stopped before it began."))
 
     def _sign_of_life(self) -> None:
@@ -82,18 +117,20 @@ class Server:
         except (OSError, ValueError):
             self._closed.set()
 
-    def _answer(self, message: dict) -> None:
+    def _job(self, message: dict) -> Any:
+        if message.get("method") == "describe":
+            return jobs.describe()
+        return jobs.run(message.get("method", ""), message.get("params") or {},
+                        self._context(message["id"]))
+
+    def _answer(self, message: dict, work: Callable[[dict], Any]) -> None:
         number, method = message["id"], message.get("method", "")
-        self._current = number
-        if number in self._cancelled:
-            self._send(protocol.error(number, protocol.CANCELLED, "Stopped before it began."))
-            return
+        self._running.add(number)
         try:
-            if method == "describe":
-                value = jobs.describe()
-            else:
-                value = jobs.run(method, message.get("params") or {}, self._context(number))
-            self._send(protocol.result(number, value))
+            if number in self._cancelled:
+                self._send(protocol.error(number, protocol.CANCELLED, "Stopped before it began."))
+                return
+            self._send(protocol.result(number, work(message)))
         except Cancelled:
             self._send(protocol.error(number, protocol.CANCELLED, "Stopped; nothing was written."))
         except UserError as failure:
@@ -117,6 +154,8 @@ class Server:
                 f"A bug in {method} ({os.path.basename(place.filename)}, line {place.lineno}: "
                 f"{type(failure).__name__}), not your data, stopped this run. Send us the log.",
                 traceback.format_exc()))
+        finally:
+            self._running.discard(number)
 
     def _context(self, number: object) -> JobContext:
         def progress(fraction: float, text: str) -> None:

@@ -27,7 +27,7 @@ def at_point(point: list, archive: Archive, reader: Reader) -> np.ndarray:
         UserError: there is no embedding.
     """
     x, y, crs = point
-    vector = _vector(shapely.Point(x, y), crs or None, archive, reader)
+    vector = vector_of(shapely.Point(x, y), crs or None, archive, reader)
     if vector is None:
         raise UserError(f"No embeddings at {x:.10g}, {y:.10g} (cloud or outside). Choose another "
                         "place.")
@@ -47,7 +47,7 @@ def of_layer(path: Path, layer: str | None, archive: Archive, reader: Reader, co
     vectors = []
     for done, shape in enumerate(shapes):
         context.progress(done / len(shapes), "Reading examples")
-        vectors.append(_vector(shape, crs, archive, reader))
+        vectors.append(vector_of(shape, crs, archive, reader))
     found = [v for v in vectors if v is not None]
     if not found:
         raise UserError(f"No embeddings at the {len(shapes)} features of {path.name} (cloud or "
@@ -80,7 +80,7 @@ def _features(path: Path, layer: str | None) -> tuple[np.ndarray, str | None]:
     return usable, meta["crs"]
 
 
-def _vector(shape: shapely.Geometry, crs: str | None, archive: Archive, reader: Reader
+def vector_of(shape: shapely.Geometry, crs: str | None, archive: Archive, reader: Reader
             ) -> np.ndarray | None:
     """(d,) unit vector of a shape; None where no file has embeddings there."""
     for tile in archive.everything:

@@ -1,10 +1,15 @@
 """Cosine of a direction to 8-bit embeddings: a fast scan with a proven error, and the exact one.
 
-sim(x) = q . (v - c) / |v - c| with v = s (code - 128). The scan replaces q by 16-bit integers
-t p: one 8 x 16-bit dot product a row, which compilers turn into the processor's own instruction
-when the number of dimensions is a constant; so each number gets a kernel of its own. By Cauchy
-and Schwarz the scan is wrong by at most |q - t p| |v| / |v - c|, and that margin tells which rows
-have to be looked at in float64.
+sim(x) = q . (v - c) / |v - c| with v = s k, k = code - 128. The scan replaces q by 16-bit integers
+t p and 2 F c / s by 16-bit integers m, so that a row needs two sums of 16-bit products,
+
+    sum k p   and   sum k (F k - m) = F / s^2 (|v - c'|^2 - |c'|^2),   c' = s m / (2 F),
+
+while it lies in registers. Compilers turn each into the processor's own instruction when the
+number of dimensions is a constant; so each number gets a kernel of its own. By Cauchy and Schwarz
+the first sum is wrong by at most |q - t p| |v|, the second makes a length wrong by a share of at
+most r = 2 |c - c'| / l (1 + |c| / l), where l is the smallest length. Their margin
+|q - t p| (1 + r + |c| / l) + r tells which rows have to be looked at in float64.
 """
 
 from __future__ import annotations
@@ -18,10 +23,16 @@ from functools import cache
 import numba
 import numpy as np
 
+from .sums import AT_ONCE, row_sums
+
 #: Rows between two looks at the threshold: half a megabyte at 128 dimensions, so it stays cached.
 BLOCK = 4096
 
 _PIECE = 2048 * BLOCK  # rows that a thread scans at most before it ranks them
+_STEP = 64  # rows between integer and float arithmetic, so that both are done in vectors
+_NOTHING = -(2**31)  # the sum of a row without an embedding
+#: Blocks with vectors nearer to the centre than this share of its length are taken in float64.
+_NEAR = 0.25
 _ROUNDING = 1e-6  # of the scan's float32 arithmetic: a few units in the last place of 1
 
 
@@ -66,23 +77,73 @@ class Scan:
 
 
 @cache
-def _dot_kernel(dims: int) -> Callable:
+def _scan_kernel(dims: int, lengths: str) -> Callable:
+    """Scan of codes with "kept", "plain" (c = 0) or "centred" lengths."""
+    second = {"kept": 0, "plain": 1, "centred": 2}[lengths]
+
     @numba.njit(cache=True, nogil=True)
-    def scan(codes: np.ndarray, direction: np.ndarray, bias: int, factor: float, shift: float,
-             inverse: np.ndarray, values: np.ndarray, tops: np.ndarray) -> None:
+    def scan(codes: np.ndarray, directions: np.ndarray, biases: np.ndarray, shifts: np.ndarray,
+             factor: float, centre: np.ndarray, fine: int, unit: float, added: float,
+             inverse: np.ndarray, values: np.ndarray, tops: np.ndarray, least: np.ndarray) -> None:
+        dots, squares = np.empty(_STEP, np.int32), np.empty(_STEP, np.int32)
+        parts, top = np.empty(_STEP, np.float32), np.empty(_STEP, np.float32)
+        low, rest = np.empty(_STEP, np.float64), np.zeros((_STEP, dims), np.uint8)
         for block in range(tops.size):
             end = min((block + 1) * BLOCK, codes.shape[0])
-            for i in range(block * BLOCK, end):
-                dot = np.int32(0)
-                for j in range(dims):
-                    dot = np.int32(dot + np.int32(np.int32(codes[i, j]) * np.int32(direction[j])))
-                values[i] = (np.float32(np.int32(dot - bias)) * factor - shift) * inverse[i]
-            top = np.float32(-2)
-            for i in range(block * BLOCK, end):
-                top = values[i] if values[i] > top else top
-            tops[block] = top
+            top[:], low[:] = -2, np.inf
+            for first in range(block * BLOCK, end, _STEP):
+                last = min(first + _STEP, end)
+                rows, start = codes, first
+                if last - first < _STEP:  # sums are made of whole steps
+                    rest[: last - first] = codes[first:last]
+                    rows, start = rest, 0
+                parts[:] = -np.inf
+                for p in range(directions.shape[0]):
+                    for i in range(0, _STEP, AT_ONCE):
+                        if p == 0:
+                            row_sums(rows, start + i, directions, p, centre, fine, dots, squares,
+                                     i, dims, second)
+                        else:
+                            row_sums(rows, start + i, directions, p, centre, fine, dots, squares,
+                                     i, dims, 0)
+                    _nearer(dots, biases[p], factor, shifts[p], parts)
+                if second == 0:
+                    _multiplied(parts, inverse[first:last], values[first:last], top)
+                else:
+                    for i in range(last - first):
+                        squares[i] = squares[i] if codes[first + i, 0] != 0 else _NOTHING
+                    _divided(parts, squares, unit, added, values[first:last], top, low)
+            tops[block], least[block] = top.max(), low.min()
 
     return scan
+
+
+@numba.njit(cache=True, nogil=True)
+def _nearer(dots: np.ndarray, bias: int, factor: float, shift: float, parts: np.ndarray) -> None:
+    for i in range(_STEP):
+        part = np.float32(np.int32(dots[i] - bias)) * factor - shift
+        parts[i] = part if part > parts[i] else parts[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def _multiplied(parts: np.ndarray, inverse: np.ndarray, values: np.ndarray, top: np.ndarray
+                ) -> None:
+    for i in range(values.size):
+        value = parts[i] * inverse[i]
+        values[i] = value
+        top[i] = value if value > top[i] else top[i]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _divided(parts: np.ndarray, squares: np.ndarray, unit: float, added: float,
+             values: np.ndarray, top: np.ndarray, low: np.ndarray) -> None:
+    for i in range(values.size):
+        square = unit * np.float64(squares[i]) + added
+        square = square if squares[i] != _NOTHING else np.nan
+        low[i] = square if square < low[i] else low[i]
+        value = parts[i] / np.sqrt(np.float32(square))
+        values[i] = value
+        top[i] = value if value > top[i] else top[i]
 
 
 @cache
@@ -144,34 +205,46 @@ def inverse_lengths(codes: np.ndarray, coding: Coding) -> np.ndarray:
 
 def scan(codes: np.ndarray, directions: np.ndarray, coding: Coding,
          inverse: np.ndarray | None = None) -> Scan:
-    """Similarity of (n, d) uint8 codes, C-contiguous, to the nearest of (p, d) unit directions."""
-    inverse = inverse_lengths(codes, coding) if inverse is None else inverse
-    found = None
-    for direction in directions:
-        one = _scan_one(codes, direction, coding, inverse)
-        found = one if found is None else Scan(
-            np.maximum(found.values, one.values), np.maximum(found.tops, one.tops),
-            max(found.margin, one.margin))
-    return found
+    """Similarity of (n, d) uint8 codes, C-contiguous, to the nearest of (p, d) unit directions.
 
-
-def _scan_one(codes: np.ndarray, direction: np.ndarray, coding: Coding,
-              inverse: np.ndarray) -> Scan:
+    Args:
+        codes, directions, coding: what is compared.
+        inverse: `inverse_lengths` of the codes, where they are kept; else they are found on the
+            way, which costs arithmetic but no second reading.
+    """
     n, dims = codes.shape
-    most = min(32767, (2**31 - 1) // (255 * dims))  # so that a sum of products fits 32 bits
-    step = max(float(np.abs(direction).max()), 1e-300) / most
-    whole = np.rint(direction / step).astype(np.int16)
-    values = np.empty(n, np.float32)
-    tops = np.empty(-(-n // BLOCK), np.float32)
-    _dot_kernel(dims)(
-        codes, whole, np.int32(128 * int(whole.sum(dtype=np.int64))),
-        np.float32(step * coding.scale), np.float32(direction @ coding.centre),
-        inverse, values, tops)
-    # |v| <= |v - c| + |c|, so |v| / |v - c| <= 1 + |c| / |v - c|
     far = float(np.linalg.norm(coding.centre))
-    stretch = 1 + 2 * far * float(np.nanmax(inverse, initial=0.0)) if far else 1.0
-    return Scan(values, tops, (float(np.linalg.norm(direction - step * whole)) + _ROUNDING)
-                * stretch)
+    most = min(32767, (2**31 - 1) // (255 * dims))  # so that a sum of products fits 32 bits
+    step = max(float(np.abs(directions).max()), 1e-300) / most
+    whole = np.rint(directions / step).astype(np.int16)
+    twice = 2 * coding.centre / coding.scale
+    widest = max(float(np.abs(twice).max()), 1e-300)
+    fine = int(min(32767 / widest, (2**31 - 1) / (128 * dims) / (128 + widest) - 1)) if far else 1
+    if fine < 1 and inverse is None:
+        inverse = inverse_lengths(codes, coding)
+    centre = np.rint(fine * twice).astype(np.int16) if inverse is None else np.zeros(dims, np.int16)
+    values, blocks = np.empty(n, np.float32), -(-n // BLOCK)
+    tops, least = np.empty(blocks, np.float32), np.empty(blocks)
+    _scan_kernel(dims, "kept" if inverse is not None else "centred" if far else "plain")(
+        codes, whole, (128 * whole.sum(1, dtype=np.int64)).astype(np.int32),
+        (directions @ coding.centre).astype(np.float32), np.float32(step * coding.scale),
+        centre, np.int32(fine), coding.scale**2 / max(fine, 1), far**2,
+        np.zeros(0, np.float32) if inverse is None else inverse, values, tops, least)
+    wrong = 0.0
+    if inverse is not None:
+        highest = float(np.nanmax(inverse, initial=0.0)) if far else 0.0
+    else:
+        near = least <= (_NEAR * far) ** 2
+        for block in np.flatnonzero(near):
+            rows = slice(block * BLOCK, (block + 1) * BLOCK)
+            values[rows] = np.where(codes[rows, 0] != 0, exact(codes[rows], directions, coding),
+                                    np.nan)
+            tops[block] = np.nanmax(values[rows])
+        highest = 1 / math.sqrt(least[~near].min(initial=np.inf))
+        gap = float(np.linalg.norm(coding.centre - centre * (coding.scale / 2 / fine)))
+        wrong = 2 * gap * highest * (1 + far * highest)
+    apart = float(np.linalg.norm(directions - step * whole, axis=1).max())
+    return Scan(values, tops, (apart + _ROUNDING) * (1 + wrong + 2 * far * highest) + wrong)
 
 
 def exact(codes: np.ndarray, directions: np.ndarray, coding: Coding) -> np.ndarray:

@@ -21,7 +21,8 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
         context: surroundings.
 
     Returns:
-        output, pixels (or patches, that have an embedding), seconds, season ([first, last] ISO day).
+        output, pixels (that have an embedding; patches of a patch encoder), seconds, season
+        ([first, last] ISO day).
     """
     stack = open_input([Path(p) for p in params["input"]], context)
     stack = one_season(stack, params.get("start"), params.get("end"), context)

@@ -204,3 +204,123 @@ def test_cancelling_a_job_that_waits_leaves_the_running_one_alone(engine, tmp_pa
     running.join()
     assert engine.pid == pid and answers["first"]["folder"]
     assert not (tmp_path / "other").exists()
+
+
+class Answers:
+    """Takes what `post` answers."""
+
+    def __init__(self):
+        self.got, self.threads, self._new = [], set(), threading.Condition()
+
+    def __call__(self, result, failure):
+        with self._new:
+            self.got.append((result, failure))
+            self.threads.add(threading.get_ident())
+            self._new.notify_all()
+
+    def wait(self, count):
+        with self._new:
+            assert self._new.wait_for(lambda: len(self.got) >= count, 30)
+        return self.got
+
+
+def test_posts_are_answered_once_in_order_elsewhere(engine):
+    answers = Answers()
+    engine.post("describe", {}, answers)
+    engine.post("dance", {}, answers)
+    engine.post("live/dance", {}, answers)
+    engine.post("describe", {}, answers)
+    got = answers.wait(4)
+    assert threading.get_ident() not in answers.threads
+    described = [result for result, failure in got if failure is None]
+    assert len(described) == 2 and all("encode" in result for result in described)
+    sentences = sorted(str(failure) for result, failure in got if result is None)
+    assert sentences[0].startswith("There is no job dance")
+    assert sentences[1].startswith("There is no request live/dance")
+    engine.run("describe", {})
+    assert len(answers.got) == 4
+
+
+def test_posting_never_waits(fake, monkeypatch):
+    """Neither for a slow start nor for a slow engine."""
+    real, answers = subprocess.Popen, Answers()
+
+    def slow(*args, **kwargs):
+        time.sleep(1)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(subprocess, "Popen", slow)
+    engine = fake("""
+        import json, sys, time
+        for line in sys.stdin:
+            time.sleep(0.2)
+            number = json.loads(line)["id"]
+            print(json.dumps({"jsonrpc": "2.0", "method": "$/progress", "params": {"id": number}}))
+            print(json.dumps({"jsonrpc": "2.0", "id": number, "result": {"number": number}}))
+            sys.stdout.flush()
+    """)
+    start = time.monotonic()
+    for _ in range(3):
+        engine.post("anything", {}, answers)
+        time.sleep(0.05)
+    assert time.monotonic() - start < 0.6
+    assert [result["number"] for result, _ in answers.wait(3)] == [1, 2, 3]
+    engine.close()
+
+
+def test_a_dying_engine_answers_all_posts(fake):
+    answers = Answers()
+    engine = fake("import sys; sys.stdin.readline(); sys.stdin.readline()")
+    for _ in range(2):
+        engine.post("anything", {}, answers)
+    got = answers.wait(2)
+    assert all(result is None and "stopped unexpectedly" in str(failure) for result, failure in got)
+    time.sleep(0.2)
+    assert len(answers.got) == 2
+    engine.close()
+
+
+def test_a_silent_engine_is_given_up_by_posts(fake, monkeypatch):
+    monkeypatch.setattr(client, "SILENCE_S", 0.3)
+    monkeypatch.setattr(client, "WATCH_S", 0.1)
+    engine, answers = fake("import time; time.sleep(60)"), Answers()
+    engine.post("anything", {}, answers)
+    assert isinstance(answers.wait(1)[0][1], EngineError)
+    assert engine.pid is None
+
+
+def test_posts_without_an_environment_are_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("EARTHPRINT_ENV", str(tmp_path))
+    answers = Answers()
+    EngineClient().post("describe", {}, answers)
+    assert "engine is not set up" in str(answers.wait(1)[0][1])
+
+
+def test_closing_answers_posts_and_starts_nothing(fake):
+    """What was posted just before the end neither hangs nor wakes another engine."""
+    answers, threads = Answers(), threading.active_count()
+    engine = fake("import sys\nfor line in sys.stdin: pass")
+    for _ in range(50):
+        engine.post("anything", {}, answers)
+    engine.close()
+    got = answers.wait(50)
+    assert all(isinstance(failure, (EngineError, EngineCancelled)) for _, failure in got)
+    assert engine.pid is None
+    deadline = time.monotonic() + 5
+    while threading.active_count() > threads and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert threading.active_count() <= threads
+
+
+def test_an_asker_that_is_gone_disturbs_nobody(engine):
+    answers = Answers()
+
+    def gone(result, failure):
+        raise RuntimeError("wrapped C++ object has been deleted")
+
+    engine.post("describe", {}, gone)
+    engine.post("describe", {}, answers)
+    assert "encode" in answers.wait(1)[0][0]
+    with pytest.raises(TypeError):
+        engine.post("describe", {"number": object()}, answers)
+    assert engine.run("describe", {})
