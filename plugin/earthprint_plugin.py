@@ -11,6 +11,7 @@ from ..processing_provider.identity import icon, metadata
 from ..processing_provider.provider import EarthprintProvider
 from ..processing_provider.translation import tr
 from .documents import DocumentsDialog
+from .search.search import SimilaritySearch
 from .setup_dialog import SetUpDialog
 
 MENU = "Earthprint"
@@ -29,6 +30,7 @@ class EarthprintPlugin:
         self._provider = None
         self._actions = []
         self._dialogs = {}
+        self._search = None
         self._welcome = None
 
     def initProcessing(self) -> None:
@@ -38,8 +40,10 @@ class EarthprintPlugin:
             QgsApplication.processingRegistry().addProvider(self._provider)
 
     def initGui(self) -> None:
-        """Register the provider and add Plugins > Earthprint."""
+        """Register the provider, add Plugins > Earthprint and the search's button."""
         self.initProcessing()
+        self._search = SimilaritySearch(self._iface)
+        self._iface.addPluginToMenu(MENU, self._search.action)
         for name, text, slot in (
             ("setup", tr("Set Up Environment…"), self.set_up),
             ("documentation", tr("Documentation"), self.show_documentation),
@@ -53,7 +57,11 @@ class EarthprintPlugin:
         self._greet()
 
     def unload(self) -> None:
-        """Take everything back: menu, dialogs, provider, engine."""
+        """Take everything back: search, menu, dialogs, provider, engine."""
+        if self._search is not None:
+            self._iface.removePluginMenu(MENU, self._search.action)
+            self._search.discard()
+            self._search = None
         for dialog in self._dialogs.values():
             dialog.discard()
         self._dialogs.clear()

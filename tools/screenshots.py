@@ -1,10 +1,12 @@
 """Pictures of the plugin in a real QGIS window, for people to look at.
 
     python3 tools/screenshots.py [FOLDER] [PROJECT.qgz]
+    python3 tools/screenshots.py search     # the similarity search, into docs/images
 
 Starts QGIS on a virtual display (Xvfb, with openbox where installed), in a profile of its own, and
 saves PNGs: the toolbox, the dialogs, and the project, by default the demo's. Needs only QGIS's
-Python; inside QGIS the same file runs as the script of `--code`.
+Python; inside QGIS the same file runs as the script of `--code`. The search is also filmed; the
+engine's Python makes the film, as it has Pillow.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pathlib import Path
 
 SIZE = (1600, 900)
 LONGEST_S = 120
+FILM_WIDTH, FILM_COLOURS = 640, 80
 PROFILE = """[PythonPlugins]
 earthprint=true
 processing=true
@@ -31,7 +34,7 @@ settings=true
 """
 
 
-def start(here: Path, folder: Path, project: Path | None) -> int:
+def start(here: Path, folder: Path, project: Path | None, part: str = "") -> int:
     """Run QGIS on a virtual display; QGIS's exit status, 124 when it did not come to an end."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="earthprint-") as place:
@@ -45,6 +48,7 @@ def start(here: Path, folder: Path, project: Path | None) -> int:
             "XDG_RUNTIME_DIR": place,
             "EARTHPRINT_PICTURES": str(folder.resolve()),
             "EARTHPRINT_PROJECT": str(project.resolve()) if project else "",
+            "EARTHPRINT_PART": part,
         }
         variables.pop("QT_QPA_PLATFORM", None)
         qgis = subprocess.Popen(
@@ -58,6 +62,39 @@ def start(here: Path, folder: Path, project: Path | None) -> int:
             os.killpg(qgis.pid, signal.SIGKILL)
             qgis.wait()
             return 124
+
+
+def film(folder: Path, target: Path) -> None:
+    """Join frames called NUMBER_MILLISECONDS.png to an animated GIF with one palette."""
+    from PIL import Image
+
+    paths = sorted(folder.glob("*.png"))
+    frames = [Image.open(path).convert("RGB") for path in paths]
+    strip = Image.new("RGB", (frames[0].width, 8 * frames[0].height))
+    for place in range(8):  # colours of the whole film
+        strip.paste(frames[place * (len(frames) - 1) // 7], (0, place * frames[0].height))
+    palette = strip.quantize(  # the octree keeps rare bright colours
+        FILM_COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
+    )
+    frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    times = [int(path.stem.split("_")[1]) for path in paths]
+    frames[0].save(target, save_all=True, append_images=frames[1:], duration=times, loop=0)
+
+
+def search(here: Path, folder: Path, project: Path) -> int:
+    """The similarity search on the demo: search.png and search.gif in a folder."""
+    sys.path.insert(0, str(here.parent.parent / "build" / "plugins"))
+    from earthprint.engine import environment
+
+    with tempfile.TemporaryDirectory(prefix="earthprint-") as frames:
+        os.environ["EARTHPRINT_FRAMES"] = frames
+        status = start(here, folder, project, "search")
+        if status == 0:
+            status = subprocess.run(
+                [str(environment.find_python()), str(here), "film", frames,
+                 str(folder / "search.gif")], check=False,
+            ).returncode
+    return status
 
 
 class Session:
@@ -163,10 +200,66 @@ class Session:
         self.wait(3.0)
         self.save("map")
 
+    def search(self) -> None:
+        """Hover, keep two fields of sugar beet, reject one of potatoes, look at the matches."""
+        from qgis.core import QgsProject
+        from qgis.PyQt.QtCore import QObject, Qt
+        from qgis.PyQt.QtWidgets import QAction, QDockWidget
+
+        window = self._iface.mainWindow()
+        window.findChild(QDockWidget, "Browser").hide()
+        self._iface.addProject(self._project)
+        self.wait(2.0)
+        project = QgsProject.instance()
+        (labels,) = project.mapLayersByName("Labelled samples")
+        for node in project.layerTreeRoot().findLayers():
+            node.setItemVisibilityChecked(node.name().startswith("Sentinel-2"))
+            node.setExpanded(False)
+        window.findChild(QAction, "earthprint_search").trigger()
+        window.resizeDocks(
+            [window.findChild(QDockWidget, "Layers"),
+             window.findChild(QDockWidget, "earthprint_search_dock")],
+            [230, 330], Qt.Orientation.Horizontal,
+        )
+        self.wait(1.0)
+        self._iface.mapCanvas().zoomToFullExtent()
+        search = window.findChild(QObject, "earthprint_similarity_search")
+        actor = Actor(self, search)
+        actor.wait_for(lambda: search.link.ready)
+        places = {}
+        for feature in labels.getFeatures():
+            middle = feature.geometry().pointOnSurface().asPoint()
+            places.setdefault(feature["crop"], []).append(actor.spot(middle))
+        beet, potato = places["sugar beet"], places["potato"]
+        actor.hover(places["water"][0], film=False)  # loads what the engine needs
+        actor.click(beet[0], film=False)
+        actor.click(potato[0], reject=True, film=False)
+        search.session.clear()
+        search.session.undo_stack.clear()
+        actor.hover(places["water"][0])
+        for crop, steps in (("rapeseed", 5), ("winter wheat", 5), ("sugar beet", 5)):
+            actor.glide(places[crop][0], steps)
+            actor.frame(700)
+        actor.click(beet[0])
+        actor.glide(beet[1], 3)
+        actor.click(beet[1])
+        actor.glide(potato[0], 3)
+        actor.click(potato[0], reject=True)
+        actor.leave()
+        self.wait(2.0)  # thumbnails
+        actor.frame(1500)
+        self.save("search")
+        search.session.set_show("matches")
+        search.session.set_share(5.0)
+        actor.frame(2500)
+
     def run(self) -> None:
-        """Take all pictures, then leave without asking."""
+        """Take all pictures, or those of one part, then leave without asking."""
         try:
             self._iface.mainWindow().showMaximized()
+            if os.environ.get("EARTHPRINT_PART") == "search":
+                self.search()
+                self.leave(0)
             self.toolbox()
             for name in ("cropclassification", "buildstack"):
                 self.dialog(name)
@@ -178,11 +271,124 @@ class Session:
 
             sys.stderr.write(traceback.format_exc())
             status = 1
+        self.leave(status)
+
+    def leave(self, status: int) -> None:
+        """End QGIS with an exit status, without a question about the project."""
         if self._window_manager is not None:
             self._window_manager.terminate()
             self._window_manager.wait()
         sys.stderr.flush()
         os._exit(status)
+
+
+class Actor:
+    """Moves the mouse over the map as a person would, and films it.
+
+    Args:
+        session: gives QGIS time.
+        search: the plugin's search.
+    """
+
+    def __init__(self, session: Session, search: object) -> None:
+        self._session, self._search = session, search
+        self._folder = Path(os.environ["EARTHPRINT_FRAMES"])
+        self._frames = 0
+        self._at = (0, 0)
+
+    def wait_for(self, condition: object) -> None:
+        """Let QGIS work until something is so, half a minute at most."""
+        end = time.monotonic() + 30
+        while not condition():
+            if time.monotonic() > end:
+                raise RuntimeError("The search did not answer in time.")
+            self._session.wait(0.02)
+
+    def spot(self, point: object) -> tuple[int, int]:
+        """Pixel of the canvas of a place in the project's coordinates."""
+        at = self._search.link.canvas.getCoordinateTransform().transform(point)
+        return round(at.x()), round(at.y())
+
+    def _send(self, kind: str, button: str = "NoButton", held: str = "NoModifier") -> None:
+        from qgis.PyQt.QtCore import QEvent, QPoint, Qt
+        from qgis.PyQt.QtGui import QMouseEvent
+        from qgis.PyQt.QtWidgets import QApplication
+
+        port, spot = self._search.link.canvas.viewport(), QPoint(*self._at)
+        key = getattr(Qt.MouseButton, button)
+        QApplication.sendEvent(port, QMouseEvent(
+            getattr(QEvent.Type, kind), spot, port.mapToGlobal(spot), key,
+            key if kind == "MouseButtonPress" else Qt.MouseButton.NoButton,
+            getattr(Qt.KeyboardModifier, held),
+        ))
+
+    def _settle(self) -> None:
+        self.wait_for(lambda: not self._search.link.busy)
+        self._session.wait(0.1)
+
+    def hover(self, spot: tuple[int, int], film: bool = True) -> None:
+        """Move to a place."""
+        self._at = spot
+        self._send("MouseMove")
+        self._settle()
+        if film:
+            self.frame(90)
+
+    def glide(self, spot: tuple[int, int], steps: int) -> None:
+        """Move to a place step by step."""
+        (x, y), (right, down) = self._at, spot
+        for step in range(1, steps + 1):
+            part = step / steps
+            self.hover((round(x + part * (right - x)), round(y + part * (down - y))))
+
+    def click(self, spot: tuple[int, int], reject: bool = False, film: bool = True) -> None:
+        """Keep a place, or reject it."""
+        held = "ControlModifier" if reject else "NoModifier"
+        self.hover(spot, film=False)
+        self._send("MouseButtonPress", "LeftButton", held)
+        self._send("MouseButtonRelease", "LeftButton", held)
+        self._settle()
+        if film:
+            self._session.wait(1.0)  # thumbnails
+            self.frame(1200)
+
+    def leave(self) -> None:
+        """Move off the map."""
+        from qgis.PyQt.QtCore import QEvent
+        from qgis.PyQt.QtWidgets import QApplication
+
+        QApplication.sendEvent(self._search.link.canvas.viewport(), QEvent(QEvent.Type.Leave))
+        self._at = (-100, -100)
+        self._settle()
+
+    def frame(self, milliseconds: int) -> None:
+        """A picture of canvas and dock, with the cursor."""
+        from qgis.PyQt.QtCore import QPoint, Qt
+        from qgis.PyQt.QtGui import QColor, QPainter, QPen
+        from qgis.PyQt.QtWidgets import QApplication
+
+        self._session.wait(0.05)
+        canvas, dock = self._search.link.canvas, self._search.dock
+        left = canvas.getCoordinateTransform().transform(
+            self._search.session.layer.extent().xMinimum(), 0.0
+        ).x()
+        left = max(0, round(left) - 16)  # no film of the margin
+        corner = canvas.mapToGlobal(QPoint(left, 0))
+        right = dock.mapToGlobal(QPoint(dock.width(), 0)).x()
+        picture = QApplication.primaryScreen().grabWindow(
+            0, corner.x(), corner.y(), right - corner.x(), canvas.height()
+        )
+        painter = QPainter(picture)
+        x, y = self._at[0] - left, self._at[1]
+        for colour, width in (("black", 5), ("white", 2)):
+            painter.setPen(QPen(QColor(colour), width))
+            painter.drawLine(x - 12, y, x + 12, y)
+            painter.drawLine(x, y - 12, x, y + 12)
+        painter.end()
+        picture.scaledToWidth(FILM_WIDTH, Qt.TransformationMode.SmoothTransformation).save(
+            str(self._folder / f"{self._frames:03}_{milliseconds}.png")
+        )
+        self._frames += 1
 
 
 if "EARTHPRINT_PICTURES" in os.environ:
@@ -197,6 +403,10 @@ elif __name__ == "__main__":
     here = Path(__file__).resolve()
     words = [Path(word) for word in sys.argv[1:]]
     demo = here.parent.parent / "out" / "demo" / "project.qgz"
+    if sys.argv[1:2] == ["film"]:
+        sys.exit(film(*words[1:]))
+    if sys.argv[1:] == ["search"]:
+        sys.exit(search(here, here.parent.parent / "docs" / "images", demo))
     sys.exit(
         start(
             here,

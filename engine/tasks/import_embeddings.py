@@ -41,17 +41,20 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
     """Import.
 
     Args:
-        params: input (files, folders, Zarr folders or https addresses), output; format ("auto"
-            or a word of `recognition.FORMATS`), year, crs (default: that of most pixels), extent
-            ([left, bottom, right, top, CRS]).
+        params: input (files, folders, Zarr folders or https addresses), address (one more, of a
+            Zarr store), output; format ("auto" or a word of `recognition.FORMATS`), year, crs
+            (default: that of most pixels), extent ([left, bottom, right, top, CRS]).
         context: surroundings.
 
     Returns:
         output, pixels (that have an embedding), encoder, dims, attribution, seams (first, second,
         pixels, distance), clipped (share of components), season ([first, last] ISO day).
     """
-    given = params["input"]
+    given = params.get("input") or []
     inputs = [given] if isinstance(given, str) else [str(item) for item in given]
+    inputs += filter(None, [str(params.get("address") or "").strip()])
+    if not inputs:
+        raise UserError("Give embeddings files or the address of a Zarr store.")
     output = Path(params["output"])
     check_writable(output)
     if any(Path(item).resolve() == output.resolve() for item in inputs):

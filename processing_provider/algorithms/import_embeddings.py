@@ -9,6 +9,7 @@ from qgis.core import (
     QgsProcessingFeedback,
     QgsProcessingParameterCrs,
     QgsProcessingParameterDefinition,
+    QgsProcessingParameterString,
 )
 
 from .. import styling
@@ -40,8 +41,8 @@ class ImportEmbeddings(EarthprintAlgorithm):
     HELP = (
         "<p><b>Needs</b> files or folders of GeoTessera (NumPy tiles, GeoTIFF, Zarr), AlphaEarth "
         "(GeoTIFF), Clay or Earth Genome (GeoParquet with patches on a regular grid), or rasters "
-        "of two or more float bands. A Zarr store may also be an https address, in models, "
-        "scripts and on the command line.</p>"
+        "of two or more float bands, or the https address of a Zarr store, of which only the area "
+        "is fetched.</p>"
         "<p><b>Gives</b> one mosaic of 8-bit embeddings that remembers its encoder, its year and "
         "the sentence that its makers ask for; searches, groups and heads work on it.</p>"
         "<p><b>Limits</b> Versions of an encoder and years are never mixed. Tiles in another "
@@ -59,9 +60,16 @@ class ImportEmbeddings(EarthprintAlgorithm):
             rasters(
                 "INPUT",
                 tr("Embeddings of others"),
+                tr("Files, folders with all that they hold, or Zarr folders."),
+                optional=True,
+            ),
+            with_help(
+                QgsProcessingParameterString(
+                    "ADDRESS", tr("Address of a Zarr store"), optional=True
+                ),
                 tr(
-                    "Files, folders with all that they hold, Zarr folders, or https addresses of "
-                    "Zarr stores."
+                    "An https address, such as https://example.org/embeddings.zarr, in place of "
+                    "files or beside them."
                 ),
             ),
             choice(
@@ -93,16 +101,23 @@ class ImportEmbeddings(EarthprintAlgorithm):
             ),
         ]
 
+    def unmet(self, parameters: dict[str, Any]) -> str:
+        """Files, an address or both, and an address that is one."""
+        address = str(parameters.get("ADDRESS") or "").strip()
+        if not parameters.get("INPUT") and not address:
+            return tr("Give either Embeddings of others or Address of a Zarr store.")
+        if address and not _is_address(address):
+            return tr("{} is not an address. Give one that starts with https://.").format(address)
+        return ""
+
     @staticmethod
     def _missing_input(
         definition: QgsProcessingParameterDefinition,
         given: list[Any],
         context: QgsProcessingContext,
     ) -> str:
-        """Addresses are looked for by the engine, the rest as always."""
+        """Addresses among the files, as scripts may give them, are looked for by the engine."""
         local = [value for value in given if not _is_address(value)]
-        if given and not local:
-            return ""
         return EarthprintAlgorithm._missing_input(definition, local, context)
 
     def prepareAlgorithm(

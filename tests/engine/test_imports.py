@@ -243,6 +243,15 @@ def test_zarr_from_an_address(served, expected, tmp_path):
         opened(f"{served}/nothing.zarr")
 
 
+def test_an_address_stands_beside_files_or_alone(served, tmp_path):
+    more = {"year": 2025, "extent": [500100.0, 0.0, 500200.0, 100.0, "EPSG:32631"]}
+    imported([f"{served}/zarr_geoemb.zarr"], tmp_path / "a.tif", **more)
+    imported([], tmp_path / "b.tif", address=f" {served}/zarr_geoemb.zarr ", **more)
+    np.testing.assert_array_equal(stored(tmp_path / "a.tif")[0], stored(tmp_path / "b.tif")[0])
+    with pytest.raises(UserError, match="Give embeddings files or the address"):
+        imported([], tmp_path / "c.tif")
+
+
 # --- other rasters and patches ----------------------------------------------------------------
 
 def test_alphaearth_codes_are_signed_squares():
@@ -590,6 +599,23 @@ def test_stopping_leaves_nothing(tmp_path):
             context)
     assert any("Importing" in text for text in steps)
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_putting_the_file_in_order_can_be_stopped(tmp_path):
+    """Overviews and the copy look at least once a tile, of which one takes milliseconds."""
+    (tmp_path / "out").mkdir()
+    output = tmp_path / "out" / "e.tif"
+    job = {"input": [str(geotiff(tmp_path / "a.tif", numbers((700, 700), 8)))],
+           "output": str(output)}
+    asked = []
+    run("import_embeddings", job, JobContext(is_cancelled=lambda: asked.append(1)))
+    output.unlink()
+    overviews, copied = 2 * 2 + 1, 3 * 3 + 2 * 2 + 1
+    for last in range(len(asked) - overviews - copied, len(asked)):
+        answers = iter([False] * last + [True])
+        with pytest.raises(Cancelled):
+            run("import_embeddings", job, JobContext(is_cancelled=partial(next, answers)))
+        assert not list((tmp_path / "out").iterdir())
 
 
 # --- afterwards -------------------------------------------------------------------------------

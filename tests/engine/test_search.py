@@ -23,10 +23,12 @@ from earthprint.engine.rasters.embeddings import (
     quantise,
 )
 from earthprint.engine.rasters.grid import Grid
-from earthprint.engine.search import kernel
+from earthprint.engine.rasters.vector import VectorFile
+from earthprint.engine.search import kernel, matches
 from earthprint.engine.search import query as queries
 from earthprint.engine.search.archive import Archive, pixel_metres
 from earthprint.engine.search.kernel import Coding, exact, nearest, scan
+from earthprint.engine.search.matches import Outlines
 from earthprint.engine.tasks import similarity_search
 
 UTM = CRS.from_epsg(32631).to_wkt()
@@ -105,6 +107,35 @@ def test_the_best_are_those_of_brute_force(n, dims, k, seed, directions, off, th
     order = np.lexsort((np.arange(n), -same))
     assert rows.tolist() == order[valid[order]][:k].tolist()
     assert (similar == same[rows]).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(1, 6000), dims=st.sampled_from([3, 16, 48, 128]), seed=st.integers(0, 99),
+       length=st.sampled_from([1e-9, 0.02, 0.5, 3.0, 1e4]), kept=st.booleans())
+def test_the_margin_holds_for_any_centre(n, dims, seed, length, kept):
+    """Also for vectors that lie on the centre, or so near that their length is nearly lost."""
+    codes, rng = random_codes(n, dims, seed), np.random.default_rng(seed)
+    direction = rng.normal(size=(2, dims))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    middle = codes[n // 2].astype(float) - 128
+    coding = Coding(SCALE, length * SCALE * middle / max(np.linalg.norm(SCALE * middle), SCALE))
+    codes[n - 1] = codes[n // 2]
+    codes[n // 2, 1] += codes[n // 2, 1] not in (0, 255)
+    inverse = kernel.inverse_lengths(codes, coding) if kept else None
+    found, valid = scan(codes, direction, coding, inverse), codes[:, 0] != 0
+    same = exact(codes, direction, coding)
+    assert (np.isnan(found.values) == ~valid).all()
+    assert (np.abs(found.values - same)[valid] <= found.margin).all()
+    rows, _ = nearest(codes, direction, coding, 10, 1, inverse)
+    order = np.lexsort((np.arange(n), -same))
+    assert rows.tolist() == order[valid[order]][:10].tolist()
+
+
+def test_a_vector_at_the_centre_does_not_widen_the_margin():
+    codes = np.random.default_rng(0).integers(100, 156, (9000, 64)).astype(np.uint8)
+    direction = np.full((1, 64), 1 / 8)
+    coding = Coding(SCALE, SCALE * (codes[5000] - 128.0))
+    assert scan(codes, direction, coding).margin < 1e-3
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -258,6 +289,57 @@ def test_matches_and_areas_are_vectors(tmp_path):
     outlines = shapely.from_wkb(geometry)
     assert shapely.is_valid(outlines).all()
     assert outlines[0].bounds == (500100, 5599800, 500300, 5599900)
+
+
+def outlines(folder, codes, matrix, check=lambda: None):
+    """(geometries, area_ha, cosine) of all codes of 5000 or more."""
+    grid = Grid(UTM, matrix, codes.shape)
+    collected = Outlines(grid, 0.5, folder)
+    for block in grid.blocks(7, codes.shape[1]):
+        collected.add(block, codes[block.slices])
+    with VectorFile(folder / "a.gpkg") as file:
+        collected.write(file, check)
+    _, _, geometry, columns = pyogrio.raw.read(folder / "a.gpkg")
+    return shapely.from_wkb(geometry), *columns
+
+
+@pytest.mark.parametrize("matrix", [NORTH_UP, (8.0, 6.0, 5e5, 6.0, -8.0, 5.6e6)])
+def test_areas_join_over_strips(tmp_path, monkeypatch, matrix):
+    codes = np.random.default_rng(5).choice(
+        np.array([1000, 9000], np.int16), (40, 50), p=[0.45, 0.55])
+    codes[:, 20] = 9000  # one area over all strips
+    once = outlines(tmp_path, codes, matrix)
+    monkeypatch.setattr(matches, "_STRIP", 150)
+    many = outlines(tmp_path, codes, matrix)
+    assert shapely.is_valid(many[0]).all() and len(many[0]) == len(once[0]) > 20
+    assert all(shapely.equals_exact(shapely.normalize(a), shapely.normalize(b), 1e-6)
+               or a.symmetric_difference(b).area < 1e-3
+               for a, b in zip(once[0], many[0], strict=True))
+    assert (many[1] == once[1]).all() and (many[2] == once[2]).all()
+    assert shapely.area(many[0]) / 1e4 == pytest.approx(many[1], rel=1e-3)
+
+
+def test_outlining_can_be_stopped_at_each_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(matches, "_STRIP", 150)
+    codes = np.full((40, 50), 9000, np.int16)
+    asked = []
+    outlines(tmp_path, codes, NORTH_UP, lambda: asked.append(1))
+    for last in range(1, len(asked) + 1):
+        left = iter([False] * (last - 1) + [True])
+
+        def stop(left=left):
+            if next(left):
+                raise Cancelled
+
+        (tmp_path / "a.gpkg").unlink(missing_ok=True)
+        with pytest.raises(Cancelled):
+            outlines(tmp_path, codes, NORTH_UP, stop)
+        assert not list(tmp_path.glob("*.gpkg"))
+    assert len(asked) > 20
+
+
+def test_no_area_reaches_the_threshold(tmp_path):
+    assert len(outlines(tmp_path, np.zeros((30, 30), np.int16), NORTH_UP)[0]) == 0
 
 
 def test_percentile_is_the_share_less_alike(tmp_path):

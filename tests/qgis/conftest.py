@@ -12,7 +12,7 @@ import pytest
 from osgeo import ogr
 from qgis.core import QgsApplication, QgsProcessingFeedback, QgsProject
 from qgis.gui import QgsBrowserGuiModel
-from qgis.PyQt.QtWidgets import QMainWindow, QMenu
+from qgis.PyQt.QtWidgets import QMainWindow, QMenu, QToolBar
 
 from earthprint.engine import environment
 from earthprint.engine.client import EngineClient
@@ -29,6 +29,8 @@ class Window:
     def __init__(self, message_bar) -> None:
         self._window = QMainWindow()
         self.menu = QMenu(self._window)
+        self.bar = QToolBar(self._window)
+        self.registered = 0
         self._message_bar = message_bar
 
     def mainWindow(self):
@@ -42,6 +44,18 @@ class Window:
 
     def removePluginMenu(self, _name, action) -> None:
         self.menu.removeAction(action)
+
+    def addToolBarIcon(self, action) -> None:
+        self.bar.addAction(action)
+
+    def removeToolBarIcon(self, action) -> None:
+        self.bar.removeAction(action)
+
+    def registerMainWindowAction(self, _action, _shortcut) -> None:
+        self.registered += 1
+
+    def unregisterMainWindowAction(self, _action) -> None:
+        self.registered -= 1
 
 
 class Log(QgsProcessingFeedback):

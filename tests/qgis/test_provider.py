@@ -29,7 +29,7 @@ FROZEN = {
     "visualizeembeddings": "INPUT ENCODER BASIS EXTENT SEED DEVICE MEMORY OUTPUT BASIS_OUTPUT",
     "similaritysearch": "INPUT POINT EXAMPLES COUNTEREXAMPLES K MIN_DISTANCE THRESHOLD EXTENT "
     "DEVICE MEMORY SIMILARITY MATCHES POLYGONS",
-    "importembeddings": "INPUT FORMAT YEAR CRS EXTENT DEVICE MEMORY OUTPUT",
+    "importembeddings": "INPUT ADDRESS FORMAT YEAR CRS EXTENT DEVICE MEMORY OUTPUT",
     "changedetection": "BEFORE AFTER ENCODER THRESHOLD MIN_AREA EXTENT DEVICE MEMORY OUTPUT "
     "DISTANCE POLYGONS",
 }
@@ -106,12 +106,13 @@ def test_gui_comes_and_goes(plugin, window, monkeypatch):
         second = classFactory(window)
         second.initGui()
         assert [a.text() for a in window.menu.actions()] == [
-            "Set Up Environment…", "Documentation", "About Earthprint…",
+            "Similarity Search", "Set Up Environment…", "Documentation", "About Earthprint…",
         ]
+        assert len(window.bar.actions()) == window.registered == 1
         second.set_up()
         second.show_documentation()
         second.unload()
-        assert not window.menu.actions()
+        assert not window.menu.actions() and not window.bar.actions() and not window.registered
     assert QgsApplication.processingRegistry().providerById("earthprint") is not None
 
 
