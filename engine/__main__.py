@@ -18,8 +18,20 @@ from pathlib import Path
 GDAL_CACHE_MB = 128
 
 
-def _run(path: str) -> int:
-    """Run a job file with progress on stderr and the result on stdout."""
+def _run_file(path: str) -> int:
+    """Run a job file; the exit status."""
+    try:
+        job = json.loads(Path(path).read_text(encoding="utf-8"))
+        name, params = job["job"], job.get("params", {})
+    except (OSError, ValueError, KeyError) as failure:
+        sys.stderr.write(f"The job file {path} cannot be read ({failure}). It holds "
+                         '{"job": NAME, "params": {...}}.\n')
+        return 2
+    return _run(name, params)
+
+
+def _run(name: str, params: dict) -> int:
+    """Run a job with progress on stderr and the result on stdout; the exit status."""
     from . import jobs
     from .context import JobContext
     from .errors import Cancelled, UserError
@@ -33,13 +45,6 @@ def _run(path: str) -> int:
             f"\r\033[K{'Warning: ' if level == 'warning' else ''}{text}\n"),
         is_cancelled=stop.is_set)
     try:
-        job = json.loads(Path(path).read_text(encoding="utf-8"))
-        name, params = job["job"], job.get("params", {})
-    except (OSError, ValueError, KeyError) as failure:
-        sys.stderr.write(f"The job file {path} cannot be read ({failure}). It holds "
-                         '{"job": NAME, "params": {...}}.\n')
-        return 2
-    try:
         result = jobs.run(name, params, context)
     except Cancelled:
         sys.stderr.write("\r\033[KStopped; nothing was written.\n")
@@ -50,54 +55,6 @@ def _run(path: str) -> int:
     sys.stderr.write("\r\033[K")
     sys.stdout.write(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     return 0
-
-
-def _selftest() -> int:
-    """Take a tiny season through every bundled encoder and search it, which compiles the kernels.
-
-    An encoder that needs other rasters than the season's is not tried.
-    """
-    import tempfile
-
-    from ..models import catalogue
-    from . import jobs
-    from .context import JobContext
-    from .encoding.encoder import Encoder
-    from .rasters.embeddings import EmbeddingsFile
-    from .search.live import LiveSearch
-    from .stacks.stack import Stack
-
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        jobs.run("simulate_season", {"output": str(folder / "season"), "size": 128}, JobContext())
-        stack = {"sources": [str(folder / "season" / "scenes")], "output": str(folder / "a.json")}
-        jobs.run("build_stack", stack, JobContext())
-        sensors = Stack.load(stack["output"]).sensors()
-        for name in catalogue.bundled():
-            if Encoder.open(name).missing(sensors):
-                sys.stdout.write(f"{name} needs other rasters, not tried\n")
-                continue
-            target = folder / f"{name}.tif"
-            encoded = jobs.run("encode", {"input": [stack["output"]], "encoder": name,
-                                          "output": str(target)}, JobContext())
-            with EmbeddingsFile(target) as file:
-                if file.encoder != Encoder.open(name).card.identity or not encoded["pixels"]:
-                    sys.stderr.write(f"The encoder {name} gave nothing on a test season.\n")
-                    return 1
-            sys.stdout.write(f"{file.encoder} runs\n")
-            _search(LiveSearch(), target, file.grid)
-    return 0
-
-
-def _search(live: object, path: Path, grid: object) -> None:
-    """One live query in the middle of a file."""
-    session = live.answer("live/open", {"input": str(path)})["session"]
-    canvas = {"crs": grid.crs_wkt, "transform": grid.transform, "shape": grid.shape}
-    view = live.answer("live/view", {"session": session, "grid": canvas})["view"]
-    x, y = grid.affine @ (grid.shape[1] / 2, grid.shape[0] / 2)
-    live.answer("live/query", {"session": session, "view": view, "examples": [],
-                               "counterexamples": [], "hover": [x, y, grid.crs_wkt], "rank": 10})
-    live.close()
 
 
 def main(words: list[str] | None = None) -> int:
@@ -117,9 +74,9 @@ def main(words: list[str] | None = None) -> int:
     if given.command == "run":
         if given.job is None:
             parser.error("run needs a job file")
-        return _run(given.job)
+        return _run_file(given.job)
     if given.command == "selftest":
-        return _selftest()
+        return _run("doctor", {})
     from . import jobs
 
     sys.stdout.write(json.dumps(jobs.describe(), indent=1) + "\n")

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 #: Room of the engine to the rooms that it may import; the engine's own modules are "core".
 BELOW = {
-    "main": {"core", "encoding", "rasters", "models"},
+    "main": {"core"},
     "core": {"core", "models"},
     "tasks": {"core", "tasks", "reports", "heads", "encoding", "imports", "stacks", "rasters",
               "search", "simulation", "models"},
