@@ -44,10 +44,10 @@ _HEAD = "labels layer field features model cutoff folds block_m seed"
 JOBS: dict[str, Job] = {
     "build_stack": _job(
         "Read dates, sensors and bands of rasters and write a stack.",
-        "output", "sources folder sensor dates mask grid bands"),
+        "output", "sources folder sensor dates mask grid bands weather weather_units"),
     "encode": _job(
         "Turn a stack into embeddings.",
-        "input output", "encoder extent start end upsample"),
+        "input output", "encoder extent start end upsample weather weather_units"),
     "train_head": _job(
         "Train a classifier on embeddings, band series or both.",
         "input labels field output", f"{_HEAD} encoder extent report command"),
@@ -71,11 +71,26 @@ JOBS: dict[str, Job] = {
         "encoder preset min_area_ha threshold distance polygons extent"),
     "import_embeddings": _job(
         "Bring other people's embeddings into one embeddings file.",
-        "input output", "format year crs extent"),
+        "output", "input address format year crs extent"),
     "similarity_search": _job(
         "Find everything like some places.",
         "input", "point examples examples_layer counterexamples counterexamples_layer k "
         "min_distance_m threshold extent similarity matches polygons"),
+    "pretrain": _job(
+        "Let a small encoder learn from rasters without labels (needs PyTorch).",
+        "input output system", "minutes steps seed folder"),
+    "doctor": _job(
+        "Try whether the engine works here.",
+        "", ""),
+    "forecast": _job(
+        "Predict the scene of a day from the scenes before it and daily weather.",
+        "input weather date output", "weather_units extent report command"),
+    "sampling_design": _job(
+        "Draw the points to visit for a test of a map.",
+        "map output", "target_error min_per_class expected seed show_class"),
+    "assess_accuracy": _job(
+        "Estimate accuracy and areas of a map from places of known class.",
+        "map reference field", "reference_layer strata strata_field report table command"),
     "simulate_season": _job(
         "Make a synthetic Sentinel-1/2 season with known truth.",
         "output", "size seed"),

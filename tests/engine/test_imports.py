@@ -634,6 +634,37 @@ def test_what_was_imported_can_be_grouped(tmp_path):
     assert list(made["season"]) == ["2024-01-01", "2024-12-31"]
 
 
+@pytest.mark.parametrize(("place", "more"), [
+    ("npy", {}), ("aef/bottom_up.tiff", {"year": 2024}), ("zarr_geoemb.zarr", {"year": 2025}),
+])
+def test_what_was_imported_can_be_searched(samples, tmp_path, place, more):
+    """The best are those of float64 on the vectors as published, less the background's mean."""
+    (source,) = opened(samples / place, **more)
+    vectors = unit(read(source).astype(float))
+    if "bottom_up" in place:
+        vectors = vectors[::-1]
+    made = imported([samples / place], tmp_path / "e.tif", **more)
+    with EmbeddingsFile(tmp_path / "e.tif") as file:
+        affine, wkt = file.grid.affine, file.grid.crs_wkt
+    with rasterio.open(tmp_path / "e.tif") as dataset:
+        centred = unit(vectors - np.array(dataset.tags()[CENTER_TAG].split(","), float))
+    known = np.isfinite(centred[..., 0]) & (vectors**2).sum(-1).astype(bool)
+    row, col = (int(v[0]) for v in np.nonzero(known))
+    x, y = affine @ (col + 0.5, row + 0.5)
+    found = run("similarity_search", {
+        "input": [str(tmp_path / "e.tif")], "point": [x, y, wkt], "k": 20, "min_distance_m": 0,
+        "matches": str(tmp_path / "m.gpkg"), "similarity": str(tmp_path / "s.tif")},
+        JobContext())["found"]
+    cosines = np.where(known, centred @ centred[row, col], -2)
+    count = min(20, made["pixels"])
+    assert len(found) == count and (found[0]["x"], found[0]["y"]) == (x, y)
+    best = np.sort(cosines.ravel())[::-1][:count]
+    assert [m["cosine"] for m in found] == pytest.approx(best, abs=0.02)
+    for match in found:
+        c, r = (int(v) for v in ~affine @ (match["x"], match["y"]))
+        assert match["cosine"] == pytest.approx(cosines[r, c], abs=0.02)
+
+
 def test_the_form_offers_the_formats_of_the_engine():
     """The form must not import the engine, so it repeats the words."""
     root = Path(__file__).resolve().parent.parent.parent
