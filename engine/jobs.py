@@ -72,10 +72,19 @@ JOBS: dict[str, Job] = {
     "import_embeddings": _job(
         "Bring other people's embeddings into one embeddings file.",
         "output", "input address format year crs extent"),
+    "import_checkpoint": _job(
+        "Turn a file of official weights into an encoder.",
+        "file", "parts variant name accept_licence calibrate output"),
+    "import_model": _job(
+        "Turn any ONNX model of images into an encoder, or into an encoder with a head.",
+        "file", "kind sensor bands scale mean std ground_size window classes licence name output"),
+    "list_models": _job("List encoders and heads with their cards.", "", ""),
+    "remove_model": _job(
+        "Remove an encoder or head of the user's folder of models.", "name", "kind"),
     "similarity_search": _job(
         "Find everything like some places.",
         "input", "point examples examples_layer counterexamples counterexamples_layer k "
-        "min_distance_m threshold extent similarity matches polygons"),
+        "min_distance_m threshold min_area_ha extent similarity matches polygons"),
     "pretrain": _job(
         "Let a small encoder learn from rasters without labels (needs PyTorch).",
         "input output system", "minutes steps seed folder"),

@@ -60,10 +60,12 @@ class Outlines:
         self._codes[window.slices] = codes
         self._mask[window.slices] = codes >= self._least
 
-    def write(self, file: VectorFile, check: Callable[[], None]) -> int:
+    def write(self, file: VectorFile, min_area_ha: float, check: Callable[[], None]) -> int:
         """Write the polygons with area_ha and mean cosine, the largest first; how many.
 
         Args:
+            file: to write.
+            min_area_ha: smaller areas are left out.
             check: called now and then; may raise to stop.
         """
         strips = list(self._grid.blocks(max(_STRIP // self._grid.shape[1], 1),
@@ -91,11 +93,12 @@ class Outlines:
                     check()
                 pieces[int(value) - 1].append(shapely.geometry.shape(outline))
         order = np.argsort(-square_metres[1:], kind="stable")
+        order = order[square_metres[1:][order] >= min_area_ha * 1e4]
         file.write(self._joined([pieces[k] for k in order], check), "Polygon", {
             "area_ha": square_metres[1:][order] / 1e4,
             "cosine": (total[1:] / np.maximum(pixels[1:], 1))[order] * SCALE},
             self._grid.crs_wkt)
-        return count
+        return len(order)
 
     def _numbers(self, strips: list[Window], check: Callable[[], None]) -> np.ndarray:
         """Number the areas of each strip; which number each gets when strips are joined.

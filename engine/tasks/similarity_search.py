@@ -41,8 +41,8 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
         params: input (paths of embeddings of one encoder: tiles, years); point [x, y, CRS],
             examples and examples_layer (points or polygons), counterexamples and
             counterexamples_layer; k (100), min_distance_m (10 pixels), threshold (a cosine;
-            default: what 1 % of the background reaches), extent; similarity, matches, polygons
-            (paths to write).
+            default: what 1 % of the background reaches), min_area_ha (0; smaller polygons are left
+            out), extent; similarity, matches, polygons (paths to write).
         context: surroundings.
 
     Returns:
@@ -87,7 +87,8 @@ def _number(params: dict[str, Any], name: str, default: float, least: float) -> 
     value = params.get(name)
     value = default if value is None else float(value)
     if not least <= value < float("inf"):
-        words = {"k": "Number of matches", "min_distance_m": "Minimum distance"}
+        words = {"k": "Number of matches", "min_distance_m": "Minimum distance",
+                 "min_area_ha": "Smallest area"}
         raise UserError(f"{words[name]} is {value:g}; choose {least:g} or more.")
     return value
 
@@ -131,6 +132,7 @@ class _Outputs:
     def __init__(self, params: dict[str, Any], archive: Archive, threshold: float,
                  files: ExitStack, context: JobContext) -> None:
         self._archive, self._check, self.areas = archive, context.check, None
+        self._min_area_ha = _number(params, "min_area_ha", 0, 0)
         vectors = {name: files.enter_context(VectorFile(Path(params[name])))
                    for name in ("matches", "polygons") if params.get(name)}
         self._matches, self._polygons = vectors.get("matches"), vectors.get("polygons")
@@ -159,7 +161,7 @@ class _Outputs:
         if self._matches is not None:
             write_matches(self._matches, places, self._archive, significance)
         if self._outlines is not None:
-            self.areas = self._outlines.write(self._polygons, self._check)
+            self.areas = self._outlines.write(self._polygons, self._min_area_ha, self._check)
 
 
 class _Search:

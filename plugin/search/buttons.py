@@ -19,6 +19,8 @@ from .session import COUNTEREXAMPLE, ERROR, EXAMPLE, Match, SearchSession
 
 #: Samples a class needs for a head.
 LEAST_FOR_HEAD = 2
+#: Hectares below which an area is not exported unless the form is told so.
+LEAST_AREA = 0.1
 
 
 class ResultButtons(QgsCollapsibleGroupBox):
@@ -61,7 +63,8 @@ class ResultButtons(QgsCollapsibleGroupBox):
     def export_polygons(self) -> None:
         """Open Similarity search with these examples, asking for the areas alone."""
         self._open_search(
-            {"SIMILARITY": None, "MATCHES": None, "POLYGONS": QgsProcessing.TEMPORARY_OUTPUT},
+            {"SIMILARITY": None, "MATCHES": None, "POLYGONS": QgsProcessing.TEMPORARY_OUTPUT,
+             "MIN_AREA": LEAST_AREA},
             lambda results: None,
         )
 

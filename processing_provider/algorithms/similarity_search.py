@@ -101,6 +101,14 @@ class SimilaritySearch(EarthprintAlgorithm):
                 whole=False,
             ),
             threshold,
+            number(
+                "MIN_AREA",
+                tr("Smallest area (ha)"),
+                0,
+                tr("Smaller areas alike are left out of the polygons. 0 keeps all."),
+                minimum=0,
+                whole=False,
+            ),
             extent(),
             raster_output(
                 "SIMILARITY",

@@ -289,6 +289,9 @@ def test_matches_and_areas_are_vectors(tmp_path):
     outlines = shapely.from_wkb(geometry)
     assert shapely.is_valid(outlines).all()
     assert outlines[0].bounds == (500100, 5599800, 500300, 5599900)
+    found = search(path, point=[*centre_of(15, 15), UTM], threshold=0.9, min_area_ha=1,
+                   polygons=str(tmp_path / "large.geojson"))
+    assert found["areas"] == 1
 
 
 def outlines(folder, codes, matrix, check=lambda: None):
@@ -298,7 +301,7 @@ def outlines(folder, codes, matrix, check=lambda: None):
     for block in grid.blocks(7, codes.shape[1]):
         collected.add(block, codes[block.slices])
     with VectorFile(folder / "a.gpkg") as file:
-        collected.write(file, check)
+        collected.write(file, 0, check)
     _, _, geometry, columns = pyogrio.raw.read(folder / "a.gpkg")
     return shapely.from_wkb(geometry), *columns
 

@@ -27,11 +27,14 @@ FROZEN = {
     "SMOOTH MIN_AREA EXTENT SEED DEVICE MEMORY OUTPUT CONFIDENCE REPORT EMBEDDINGS HEAD_OUTPUT",
     "clusterembeddings": "INPUT ENCODER CLUSTERS EXTENT SEED DEVICE MEMORY OUTPUT",
     "visualizeembeddings": "INPUT ENCODER BASIS EXTENT SEED DEVICE MEMORY OUTPUT BASIS_OUTPUT",
-    "similaritysearch": "INPUT POINT EXAMPLES COUNTEREXAMPLES K MIN_DISTANCE THRESHOLD EXTENT "
-    "DEVICE MEMORY SIMILARITY MATCHES POLYGONS",
+    "similaritysearch": "INPUT POINT EXAMPLES COUNTEREXAMPLES K MIN_DISTANCE THRESHOLD MIN_AREA "
+    "EXTENT DEVICE MEMORY SIMILARITY MATCHES POLYGONS",
     "importembeddings": "INPUT ADDRESS FORMAT YEAR CRS EXTENT DEVICE MEMORY OUTPUT",
     "changedetection": "BEFORE AFTER ENCODER THRESHOLD MIN_AREA EXTENT DEVICE MEMORY OUTPUT "
     "DISTANCE POLYGONS",
+    "samplingdesign": "MAP TARGET_ERROR MIN_PER_CLASS EXPECTED SHOW_CLASS SEED DEVICE MEMORY "
+    "OUTPUT",
+    "assessaccuracy": "MAP REFERENCE FIELD STRATA STRATA_FIELD DEVICE MEMORY REPORT TABLE",
 }
 
 
@@ -62,7 +65,9 @@ def test_algorithm_explains_itself(algorithm):
     for word in ("Needs", "Gives", "Limits", "./run process"):
         assert word in algorithm.shortHelpString()
     assert len(algorithm.tags()) > 4
-    assert algorithm.group() in ("Preparation", "Embeddings", "Mapping", "Models and set-up")
+    assert algorithm.group() in (
+        "Preparation", "Embeddings", "Mapping", "Accuracy", "Models and set-up",
+    )
     assert Path(algorithm.svgIconPath()).is_file()
 
 
@@ -106,7 +111,8 @@ def test_gui_comes_and_goes(plugin, window, monkeypatch):
         second = classFactory(window)
         second.initGui()
         assert [a.text() for a in window.menu.actions()] == [
-            "Similarity Search", "Set Up Environment…", "Documentation", "About Earthprint…",
+            "Similarity Search", "Models…", "Set Up Environment…", "Documentation",
+            "About Earthprint…",
         ]
         assert len(window.bar.actions()) == window.registered == 1
         second.set_up()
