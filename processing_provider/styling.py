@@ -47,6 +47,8 @@ CLASSES, PERCENT, EMBEDDINGS = "classes", "percent", "embeddings"
 COLOURS, NUMBERS, OUTLINES = "colours", "numbers", "outlines"
 #: Of a search: ranked points, and areas filled so that what is below shows through.
 MATCHES, AREAS = "matches", "areas"
+#: Symbols and form of the `.qml` beside the file.
+FORM = "form"
 
 #: Cividis at 0, 25, 50, 75, 100 %.
 CIVIDIS = ("#00224e", "#414d6b", "#7c7b78", "#bcaf6f", "#fee838")
@@ -185,7 +187,9 @@ def dress(layer: QgsRasterLayer, path: str, style: Style) -> None:
 
 def dress_vector(layer: QgsVectorLayer, style: Style) -> None:
     """Give the layer the symbols, and labels, of its kind."""
-    if style.kind == OUTLINES:
+    if style.kind == FORM:
+        layer.loadDefaultStyle()
+    elif style.kind == OUTLINES:
         layer.setRenderer(_outlines())
     elif style.kind == AREAS:
         symbol = QgsFillSymbol.createSimple({"color": "#56b4e9", "outline_color": "#0072b2"})
