@@ -25,6 +25,7 @@ from qgis.core import (  # noqa: E402
     QgsProcessingParameterFeatureSource,
     QgsProcessingParameterField,
     QgsProcessingParameterMultipleLayers,
+    QgsProcessingParameterRasterLayer,
 )
 from qgis.PyQt.QtCore import QPointF  # noqa: E402
 
@@ -136,6 +137,52 @@ def crop_map() -> QgsProcessingModelAlgorithm:
     return model
 
 
+def flood_map() -> QgsProcessingModelAlgorithm:
+    """Images of two dates to a flood map that can be handed over."""
+    model = QgsProcessingModelAlgorithm("Flood map from images", "Earthprint")
+    model.setHelpContent(
+        {
+            "ALG_DESC": "Maps the water that came between two dates with both detectors, shows "
+            "where they differ, and writes the report.",
+            "ALG_CREATOR": "Earthprint developers",
+        }
+    )
+    raster = QgsProcessing.SourceType.TypeRaster
+    for row, (name, label, text) in enumerate(
+        (
+            ("BEFORE", "Before the flood", "Radar, optical images or both."),
+            ("AFTER", "During the flood", "The same sensors, radar of the same orbit."),
+        )
+    ):
+        _ask(
+            model,
+            QgsProcessingParameterMultipleLayers(name, label, raster),
+            text,
+            QPointF(120, 60 + 120 * row),
+        )
+    _ask(
+        model,
+        QgsProcessingParameterRasterLayer("DEM", "Elevation (m)", optional=True),
+        "A terrain model; steep and high ground is then left out.",
+        QPointF(120, 300),
+    )
+    _step(
+        model,
+        "flood",
+        "earthprint:flooddetection",
+        "Flood detection",
+        {name: [Source.fromModelParameter(name)] for name in ("BEFORE", "AFTER", "DEM")},
+        {
+            "OUTPUT": "Flood map",
+            "POLYGONS": "Flood areas",
+            "DISAGREEMENT": "Disagreement",
+            "REPORT": "Report",
+        },
+        QPointF(420, 120),
+    )
+    return model
+
+
 def main() -> int:
     """Write every model; the exit status."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "resources" / "models"
@@ -148,6 +195,7 @@ def main() -> int:
     application.processingRegistry().addProvider(provider)
     folder.mkdir(parents=True, exist_ok=True)
     good = crop_map().toFile(str(folder / "crop_map.model3"))
+    good = flood_map().toFile(str(folder / "flood_map.model3")) and good
     application.processingRegistry().removeProvider(provider)
     application.exitQgis()
     return 0 if good else 1

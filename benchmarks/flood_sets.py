@@ -1,0 +1,100 @@
+"""The flood sets of the reference material as scenes: OMBRIA's chips and the Spanish chip."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from PIL import Image
+
+from earthprint.engine.flood.scene import optical_channels
+from earthprint.engine.rasters.grid import Grid, Window
+
+_OUTSIDE = 255  # grey value where a chip reaches beyond the radar scene
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One chip in memory; a `Scene` for the detectors.
+
+    Attributes:
+        name: of the chip.
+        values: channel to (2, rows, cols).
+        truth: (rows, cols) bool.
+        judged: (rows, cols) bool, where the truth is known.
+    """
+
+    name: str
+    values: dict[str, np.ndarray]
+    truth: np.ndarray
+    judged: np.ndarray
+
+    @property
+    def grid(self) -> Grid:
+        """Pixels of 10 m without a place."""
+        return Grid("", (10, 0, 0, 0, -10, 0), self.truth.shape)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels."""
+        return tuple(self.values)
+
+    def read(self, window: Window) -> dict[str, np.ndarray]:
+        """A part of the chip."""
+        rows, cols = window.slices
+        return {c: v[:, rows, cols] for c, v in self.values.items()}
+
+    def only(self, *channels: str) -> Chip:
+        """The chip with some of its channels."""
+        return Chip(self.name, {c: self.values[c] for c in channels if c in self.values},
+                    self.truth, self.judged)
+
+    def crop(self, row: int, col: int, side: int) -> Chip:
+        """A square of the chip."""
+        part = slice(row, row + side), slice(col, col + side)
+        return Chip(self.name, {c: v[:, part[0], part[1]] for c, v in self.values.items()},
+                    self.truth[part], self.judged[part])
+
+
+RADAR = ("vv",)
+OPTICAL = ("mndwi", "ndwi")
+
+
+def ombria(shared: Path, split: str) -> list[Chip]:
+    """Chips of a split of OMBRIA.
+
+    Radar grey values become -30..0: their true scale is unknown and the detectors do not depend
+    on it. White is outside the scene.
+    """
+    folder = Path(shared) / "data" / "flood-ombria"
+    with open(folder / "index.csv", encoding="utf-8") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["split"] == split]
+    return [_chip(folder / split, row["chip"], row["has_s2"] == "1") for row in rows]
+
+
+def _chip(folder: Path, name: str, optical: bool) -> Chip:
+    def grey(kind: str) -> np.ndarray:
+        return np.asarray(Image.open(folder / kind / f"{name}.png"), np.float32)
+
+    radar = np.stack([grey("S1_BEFORE"), grey("S1_AFTER")])
+    radar = np.where(radar == _OUTSIDE, np.nan, radar / 255 * 30 - 30).astype(np.float32)
+    values = {"vv": radar}
+    if optical:
+        # file order is short-wave infrared, near infrared, green
+        pair = np.stack([grey("S2_BEFORE"), grey("S2_AFTER")]).transpose(3, 0, 1, 2) / 255
+        values |= optical_channels(dict(zip(("swir16", "nir", "green"), pair, strict=True)))
+    truth = grey("S1_MASK") > 0
+    return Chip(name, values, truth, np.ones(truth.shape, bool))
+
+
+def spain(shared: Path) -> tuple[dict[str, Path], np.ndarray, np.ndarray]:
+    """The Spanish chip: its files by sensor, water, and where the label is known."""
+    folder = Path(shared) / "data" / "flood-sen1floods11-spain"
+    files = {"sentinel-1": folder / "Spain_7370579_S1Hand.tif",
+             "sentinel-2": folder / "Spain_7370579_S2Hand.tif"}
+    with rasterio.open(folder / "Spain_7370579_LabelHand.tif") as dataset:
+        label = dataset.read(1)
+    return files, label == 1, label >= 0

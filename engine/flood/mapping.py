@@ -1,0 +1,322 @@
+"""Both detectors over a whole scene: the map, its confidence, where they disagree, the patches.
+
+The scene is read strip by strip; only a strip and the table of patches are held at a time.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.windows import Window as RasterioWindow
+
+from ..context import JobContext, Pace
+from ..rasters.areas import AreaCount, Areas
+from ..rasters.grid import Grid, Window
+from ..rasters.legend import NODATA, Legend, LegendClass
+from ..rasters.patches import Patches, PatchFinder, write_polygons
+from ..rasters.raster import RasterWriter, check_space
+from ..rasters.styles import PERCENT
+from ..rasters.vector import VectorFile
+from .classical import clearest, waters
+from .features import MARGIN
+from .ground import KnownWater, Terrain, Zones
+from .learned import FloodHead
+from .scene import Scene, with_margin
+from .survey import Survey
+
+DRY, PERMANENT, FLOOD, UNFIT, UNSEEN_BEFORE, UNSEEN = range(6)
+LEGEND = Legend((
+    LegendClass(DRY, "dry", "#ece7dc"),
+    LegendClass(PERMANENT, "permanent water", "#1f4e79"),
+    LegendClass(FLOOD, "flood", "#00b7eb"),
+    LegendClass(UNFIT, "left out: steep or high ground", "#bdbdbd"),
+    LegendClass(UNSEEN_BEFORE, "no answer: not seen before", "#d9c2e0"),
+    LegendClass(UNSEEN, "no answer: not seen during", "#c9a3ae"),
+))
+ANSWERS = Legend(LEGEND.classes[:3])
+"""The classes that are answers."""
+
+COMPARED = Legend((
+    LegendClass(0, "neither", "#ece7dc"),
+    LegendClass(1, "both detectors", "#00b7eb"),
+    LegendClass(2, "thresholds only", "#e69f00"),
+    LegendClass(3, "embeddings only", "#cc79a7"),
+))
+"""Legend of the layer that says where the detectors differ."""
+
+LEARNED_SHARE = 0.6
+"""Weight of the learned detector where both answer. On OMBRIA's held-back training events the
+pooled IoU is 0.485 with thresholds alone, 0.544 at 0.5, 0.562 at 0.6, 0.565 at 0.7, 0.560 with the
+learned one alone; 0.6, as the learned one is unsure of the last two pixels of a shore."""
+
+SHARE_WITHOUT_CLASSES = 0.3
+"""Its weight where no image during the flood shows two classes: what it sees is told in terms of
+the scene, and a scene that is all flood looks to it like one that is all dry."""
+
+_ROWS, _COLS = 256, 512  # pixels of a strip and of a block of it
+
+
+@dataclass(frozen=True)
+class Detectors:
+    """What decides: thresholds, a head, or both by the weighted mean of their probabilities.
+
+    Attributes:
+        survey: of the whole scene.
+        thresholds: whether the classical detector takes part.
+        head: the learned detector, None without it.
+    """
+
+    survey: Survey
+    thresholds: bool
+    head: FloodHead | None
+
+    def __post_init__(self) -> None:
+        if not self.thresholds and self.head is None:
+            raise ValueError("no detector was chosen; take thresholds, embeddings or both")
+
+    def block(self, scene: Scene, window: Window) -> Block:
+        """What they say about a window."""
+        wide, inner = with_margin(window, MARGIN if self.head else 1, scene.grid.shape)
+        values = scene.read(wide)
+        water = waters(self.survey, values, inner)
+        parts = []
+        if self.thresholds:
+            parts.append(water.flood)
+        if self.head is not None:
+            parts.append(self.head.flood(self.survey, values, inner))
+        seen = [np.any([np.isfinite(v[date][inner]) for v in values.values()], axis=0)
+                for date in (0, 1)]
+        two = clearest(self.survey)[1].source != "cap"
+        share = LEARNED_SHARE if two else SHARE_WITHOUT_CLASSES
+        return Block(parts, share, water.before, water.during, seen[0], seen[1])
+
+
+@dataclass(frozen=True)
+class Block:
+    """Answers for a window, (rows, cols) each.
+
+    Attributes:
+        parts: probability of flood by thresholds, by the head, or by one of them; NaN where it
+            has no answer.
+        share: weight of the head where both answer.
+        before, during: probability of water on each date, by thresholds.
+        seen_before, seen_during: whether any sensor saw the pixel.
+    """
+
+    parts: list[np.ndarray]
+    share: float
+    before: np.ndarray
+    during: np.ndarray
+    seen_before: np.ndarray
+    seen_during: np.ndarray
+
+    @property
+    def flood(self) -> np.ndarray:
+        """Probability of flood by all detectors; of the one that has an answer where one has
+        none."""
+        if len(self.parts) == 1:
+            return self.parts[0]
+        classical, learned = self.parts
+        joined = self.share * learned + (1 - self.share) * classical
+        return np.where(np.isnan(learned), classical, np.where(np.isnan(classical), learned,
+                                                               joined))
+
+    def classes(self, permanent: np.ndarray | None, unfit: np.ndarray | None
+                ) -> tuple[np.ndarray, np.ndarray]:
+        """(rows, cols) uint8 classes, and confidence in percent, NODATA without an answer.
+
+        Water of both dates that is no flood is permanent, where no layer tells it.
+        """
+        flood = self.flood
+        wet = np.nan_to_num(np.minimum(self.before, self.during))
+        known = np.isfinite(flood)
+        lasting = permanent if permanent is not None else wet > 0.5
+        classes = np.where(flood > 0.5, FLOOD, np.where(lasting, PERMANENT, DRY))
+        if permanent is not None:
+            classes = np.where(permanent, PERMANENT, classes)
+        sure = np.select([classes == FLOOD, (classes == PERMANENT) & (permanent is None)],
+                         [flood, np.maximum(wet, 0.5)], 1 - flood)
+        if permanent is not None:
+            sure = np.where(permanent, 1.0, sure)
+        classes = np.where(known, classes, np.where(self.seen_during, UNSEEN_BEFORE, UNSEEN))
+        if unfit is not None:
+            classes = np.where(unfit, UNFIT, classes)
+        answered = classes <= FLOOD
+        percent = np.where(answered, np.rint(100 * np.nan_to_num(sure)), NODATA)
+        return classes.astype(np.uint8), percent.astype(np.uint8)
+
+    def compared(self) -> np.ndarray:
+        """(rows, cols) uint8 of the legend COMPARED; NODATA where one detector has no answer."""
+        first, second = self.parts
+        said = (first > 0.5) * 2 + (second > 0.5) * 3
+        both = np.isfinite(first) & np.isfinite(second)
+        return np.where(both, np.choose(said, (0, 0, 2, 3, 0, 1)), NODATA).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Files to write; None where not wanted."""
+
+    flood: Path
+    confidence: Path | None = None
+    disagreement: Path | None = None
+    polygons: Path | None = None
+    zones: Path | None = None
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Layers beside the images; None where not given."""
+
+    permanent: KnownWater | None = None
+    terrain: Terrain | None = None
+    zones: Zones | None = None
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """What came out.
+
+    Attributes:
+        areas: of the answers.
+        all_areas: of all classes of the map.
+        patches: of flood.
+        agreement: share of the pixels called flood by either detector that both call so; NaN with
+            one detector, or without flood.
+    """
+
+    areas: Areas
+    all_areas: Areas
+    patches: Patches
+    agreement: float
+
+
+def map_flood(scene: Scene, detectors: Detectors, ground: Ground, outputs: Outputs,
+              least_ha: float, tags: dict[str, str], context: JobContext) -> Mapped:
+    """Write all outputs; all of them or none.
+
+    Args:
+        scene: before and during.
+        detectors: what decides.
+        ground: other layers.
+        outputs: files.
+        least_ha: smaller patches of flood become dry.
+        tags: metadata of the files.
+        context: progress, cancellation and a folder.
+    """
+    grid, folder = scene.grid, context.folder
+    check_space(folder / "numbers.tif", 10 * grid.full.size)
+    with ExitStack() as files:
+        def writer(path: Path | None, legend: Legend | None, name: str) -> RasterWriter | None:
+            return files.enter_context(RasterWriter(
+                path, grid, "uint8", NODATA, legend=legend, tags=tags, descriptions=(name,),
+                overview="nearest" if legend else "average",
+                ramp=None if legend else PERCENT)) if path else None
+
+        out = writer(outputs.flood, LEGEND, "Flood")
+        confidence = writer(outputs.confidence, None, "Confidence (%)")
+        compared = writer(outputs.disagreement, COMPARED, "Disagreement")
+        polygons = files.enter_context(VectorFile(outputs.polygons)) if outputs.polygons else None
+        zones = files.enter_context(VectorFile(outputs.zones)) if outputs.zones else None
+        finder, votes = PatchFinder(grid), np.zeros(2)
+        _detect(scene, detectors, ground, finder, votes, (confidence, compared), folder,
+                context.part(0, 0.8))
+        patches = finder.patches(least_ha)
+        count = _finish(grid, patches, out, ground.zones, folder, context.part(0.8, 0.92))
+        if polygons is not None:
+            context.progress(0.92, "Drawing patches")
+            write_polygons(polygons, folder / "kept.tif", patches, "confidence")
+        if zones is not None:
+            _write_zones(zones, ground.zones)
+        context.progress(0.96, "Saving")
+    agreement = float(votes[0] / votes[1]) if votes[1] else float("nan")
+    return Mapped(count.areas(ANSWERS), count.areas(LEGEND), patches, agreement)
+
+
+def _detect(scene: Scene, detectors: Detectors, ground: Ground, finder: PatchFinder,
+            votes: np.ndarray, layers: tuple[RasterWriter | None, RasterWriter | None],
+            folder: Path, context: JobContext) -> None:
+    """Draft classes and provisional numbers of patches to files; confidence, disagreement."""
+    grid = scene.grid
+    confidence, compared = layers
+    two = detectors.thresholds and detectors.head is not None
+    pace = Pace(context, grid.full.size, "pixels", "Mapping")
+    with _scratch(folder / "draft.tif", grid, "uint8") as draft, \
+            _scratch(folder / "numbers.tif", grid, "int32") as numbers:
+        for row in range(0, grid.shape[0], _ROWS):
+            strip = Window(row, 0, min(_ROWS, grid.shape[0] - row), grid.shape[1])
+            classes = np.empty((strip.rows, strip.cols), np.uint8)
+            percent, odd = np.empty_like(classes), np.empty_like(classes)
+            for col in range(0, strip.cols, _COLS):
+                window = Window(row, col, strip.rows, min(_COLS, strip.cols - col))
+                part = slice(None), slice(col, col + window.cols)
+                block = detectors.block(scene, window)
+                classes[part], percent[part] = block.classes(
+                    ground.permanent.read(window) if ground.permanent else None,
+                    ground.terrain.unfit(window) if ground.terrain else None)
+                if two:
+                    odd[part] = np.where(classes[part] <= FLOOD, block.compared(), NODATA)
+                pace.add(window.size)
+            draft.write(classes, 1, window=_place(strip))
+            numbers.write(finder.add(row, classes == FLOOD, percent), 1, window=_place(strip))
+            if confidence is not None:
+                confidence.write(strip, percent)
+            if two:
+                votes += [(odd == 1).sum(), np.isin(odd, (1, 2, 3)).sum()]
+            if compared is not None:
+                compared.write(strip, odd)
+
+
+def _finish(grid: Grid, patches: Patches, out: RasterWriter, zones: Zones | None, folder: Path,
+            context: JobContext) -> AreaCount:
+    """The map without its small patches, and the final numbers of the others to a file."""
+    count = AreaCount(grid)
+    with rasterio.open(folder / "draft.tif") as draft, \
+            rasterio.open(folder / "numbers.tif") as numbers, \
+            _scratch(folder / "kept.tif", grid, "int32") as kept:
+        for row in range(0, grid.shape[0], _ROWS):
+            context.progress(row / grid.shape[0], "Leaving out small patches")
+            strip = Window(row, 0, min(_ROWS, grid.shape[0] - row), grid.shape[1])
+            classes = draft.read(1, window=_place(strip))
+            number = patches.number[numbers.read(1, window=_place(strip))]
+            classes[(classes == FLOOD) & (number == 0)] = DRY
+            out.write(strip, classes)
+            count.add(row, classes)
+            if zones is not None:
+                zones.add(row, classes)
+            kept.write(number, 1, window=_place(strip))
+    return count
+
+
+def _write_zones(file: VectorFile, zones: Zones) -> None:
+    """The zones with their hectares."""
+    columns: dict[str, np.ndarray] = {"name": np.array(zones.names, object)}
+    for name, values in (("flood_ha", (FLOOD,)), ("permanent_ha", (PERMANENT,)),
+                         ("dry_ha", (DRY,)), ("no_answer_ha", (UNFIT, UNSEEN_BEFORE, UNSEEN))):
+        columns[name] = zones.hectares(values)
+    file.write(zones.geometry, "Unknown", columns, zones.crs)
+
+
+def clear_dry(path: Path) -> None:
+    """Dry ground becomes transparent in the style beside a map, so that what is below shows."""
+    style = Path(path).with_suffix(".qml")
+    dry = LEGEND.classes[DRY].color
+    text = style.read_text(encoding="utf-8")
+    style.write_text(text.replace(f'value="0" color="{dry}" alpha="255"',
+                                  f'value="0" color="{dry}" alpha="0"'), encoding="utf-8")
+
+
+def _scratch(path: Path, grid: Grid, dtype: str) -> rasterio.io.DatasetWriter:
+    """A file for what waits until all patches are known."""
+    return rasterio.open(
+        path, "w", driver="GTiff", width=grid.shape[1], height=grid.shape[0], count=1,
+        dtype=dtype, crs=grid.crs, transform=grid.affine, compress="deflate", zlevel=1,
+        BIGTIFF="IF_SAFER")
+
+
+def _place(window: Window) -> RasterioWindow:
+    return RasterioWindow(window.col, window.row, window.cols, window.rows)
