@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .classifiers import Standard, balanced_draw
+from .classifiers import balanced_draw
+from .standard import Standard
 
 MOST_REFERENCES = 2000
 """Training samples kept to compare with, drawn evenly over the classes."""

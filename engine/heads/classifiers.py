@@ -6,20 +6,29 @@ the nodes of a graph (to ship). Features that are NaN count as the mean of the t
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
-from sklearn.ensemble import RandomForestClassifier
+from onnx import helper
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+from sklearn.utils.class_weight import compute_sample_weight
+from threadpoolctl import threadpool_limits
 
-MODELS = ("logistic", "forest", "neighbours")
+from .standard import Graph, Standard
+from .trees import Tree, ensemble
+
+MODELS = ("logistic", "forest", "neighbours", "boosting", "mlp")
 STRENGTHS = (0.01, 0.1, 1.0)
 """Values of C, the inverse weight of the penalty, from which cross-validation chooses."""
 
 TREES = 200
+ROUNDS = 50
+HIDDEN = 128
 NEIGHBOURS = 20
 SHARPNESS = 0.07
 """A neighbour of cosine s votes with exp(s / SHARPNESS)."""
@@ -27,15 +36,10 @@ SHARPNESS = 0.07
 _LEAVES_IN_ALL = 160_000  # 200 trees of at most 800 leaves: a file under about 20 MB
 _LEAST_DRAW = 600  # samples that a tree draws at least, where there are as many
 _MOST_REFERENCES = 4000  # samples that the nearest neighbours are looked for in
+_SHARE_OF_FEATURES = 0.2  # that a split of a boosted tree may choose from
+_BINS = 63  # of a feature's values: four times as fast as 255, and as good
+_EPOCHS, _DECAY = 40, 0.1  # of the network; decay is the weight of the squared weights
 _ABSENT = -30.0  # logit of a class that the training samples of a fold lack
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A part of an ONNX graph from input "features" to output "raw" (n, c) probabilities."""
-
-    nodes: tuple[onnx.NodeProto, ...]
-    constants: dict[str, np.ndarray]
 
 
 class Classifier(Protocol):
@@ -46,46 +50,6 @@ class Classifier(Protocol):
 
     def graph(self) -> Graph:
         """The same as ONNX nodes."""
-
-
-@dataclass(frozen=True)
-class Standard:
-    """Mean and spread of the training features; NaN becomes the mean.
-
-    Attributes:
-        mean: (k,) float32.
-        scale: (k,) float32, one over the standard deviation; one number for the axes of an
-            embedding, whose different spreads say how much each matters.
-    """
-
-    mean: np.ndarray
-    scale: np.ndarray
-
-    @classmethod
-    def of(cls, x: np.ndarray, embedded: int = 0) -> Standard:
-        """Statistics of (n, k) features, the first `embedded` of which are an embedding."""
-        seen = ~np.isnan(x)
-        count = np.maximum(seen.sum(0), 1)
-        mean = np.where(seen, x, 0).sum(0, dtype=np.float64) / count
-        spread = np.sqrt((np.where(seen, x - mean, 0) ** 2).sum(0) / count)
-        if embedded:
-            spread[:embedded] = np.sqrt((spread[:embedded] ** 2).mean())
-        scale = 1 / np.where(spread > 1e-9, spread, 1.0)
-        return cls(mean.astype(np.float32), scale.astype(np.float32))
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """(n, k) float32 standardised features."""
-        return np.where(np.isnan(x), 0, (x - self.mean) * self.scale).astype(np.float32)
-
-    def graph(self) -> Graph:
-        """Nodes from "features" to "standard"."""
-        nodes = (
-            helper.make_node("IsNaN", ["features"], ["absent"]),
-            helper.make_node("Where", ["absent", "mean", "features"], ["filled"]),
-            helper.make_node("Sub", ["filled", "mean"], ["centred"]),
-            helper.make_node("Mul", ["centred", "scale"], ["standard"]),
-        )
-        return Graph(nodes, {"mean": self.mean, "scale": self.scale})
 
 
 @dataclass(frozen=True)
@@ -122,42 +86,78 @@ class Forest:
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         """(n, c) probabilities of (n, k) features."""
         p = np.zeros((len(x), self.size))
-        p[:, self.model.classes_] = self.model.predict_proba(self._filled(x))
+        p[:, self.model.classes_] = self.model.predict_proba(self.standard.filled(x))
         return p
-
-    def _filled(self, x: np.ndarray) -> np.ndarray:
-        return np.where(np.isnan(x), self.standard.mean, x).astype(np.float32)
 
     def graph(self) -> Graph:
         """The same as ONNX nodes: mean of the leaves' class shares."""
-        parts: dict[str, list] = {name: [] for name in (
-            "treeids", "nodeids", "featureids", "modes", "values", "truenodeids",
-            "falsenodeids", "t_treeids", "t_nodeids", "t_ids", "t_weights")}
-        for number, tree in enumerate(e.tree_ for e in self.model.estimators_):
-            leaf = tree.children_left < 0
-            parts["treeids"] += [number] * tree.node_count
-            parts["nodeids"] += range(tree.node_count)
-            parts["featureids"] += np.where(leaf, 0, tree.feature).tolist()
-            parts["modes"] += np.where(leaf, "LEAF", "BRANCH_LEQ").tolist()
-            parts["values"] += np.where(leaf, 0, _float32_below(tree.threshold)).tolist()
-            parts["truenodeids"] += np.where(leaf, 0, tree.children_left).tolist()
-            parts["falsenodeids"] += np.where(leaf, 0, tree.children_right).tolist()
-            share = tree.value[:, 0] / tree.value[:, 0].sum(1, keepdims=True)
-            nodes, column = np.nonzero(leaf[:, None] & (share > 0))
-            parts["t_treeids"] += [number] * len(nodes)
-            parts["t_nodeids"] += nodes.tolist()
-            parts["t_ids"] += self.model.classes_[column].tolist()
-            parts["t_weights"] += (share[nodes, column] / len(self.model.estimators_)).tolist()
-        attributes = {("target_" + name[2:] if name.startswith("t_") else f"nodes_{name}"): value
-                      for name, value in parts.items()}
-        nodes = (
-            helper.make_node("IsNaN", ["features"], ["absent"]),
-            helper.make_node("Where", ["absent", "mean", "features"], ["filled"]),
-            helper.make_node("TreeEnsembleRegressor", ["filled"], ["raw"], domain="ai.onnx.ml",
-                             n_targets=self.size, aggregate_function="SUM",
-                             post_transform="NONE", **attributes),
-        )
-        return Graph(nodes, {"mean": self.standard.mean})
+        first, trees = self.standard.filling(), []
+        for tree in (e.tree_ for e in self.model.estimators_):
+            share = np.zeros((tree.node_count, self.size))
+            share[:, self.model.classes_] = tree.value[:, 0]
+            whole = share.sum(1, keepdims=True) * len(self.model.estimators_)
+            trees.append(Tree.of_forest(tree, share / whole))
+        return Graph((*first.nodes, ensemble(trees, "filled", "raw")), first.constants)
+
+
+@dataclass(frozen=True)
+class Boosting:
+    """Gradient boosted trees (Friedman 2001); `size` is the number of classes."""
+
+    standard: Standard
+    model: HistGradientBoostingClassifier
+    size: int
+
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
+        """(n, c) probabilities of (n, k) features."""
+        p = np.zeros((len(x), self.size))
+        p[:, self.model.classes_] = self.model.predict_proba(self.standard.filled(x))
+        return p
+
+    def graph(self) -> Graph:
+        """The same as ONNX nodes: the trees add up to logits."""
+        first, known = self.standard.filling(), self.model.classes_
+        start = np.full(self.size, _ABSENT, np.float32)
+        if len(known) == 2:  # one logit, of the second class
+            columns = known[1:]
+            start[known] = 0, self.model._baseline_prediction[0, 0]
+        else:
+            columns = known
+            start[known] = self.model._baseline_prediction[0]
+        trees = [Tree.of_boosting(one.nodes, column, self.size)
+                 for turn in self.model._predictors
+                 for one, column in zip(turn, columns, strict=True)]
+        nodes = (ensemble(trees, "filled", "sum"),
+                 helper.make_node("Add", ["sum", "start"], ["logits"]),
+                 helper.make_node("Softmax", ["logits"], ["raw"], axis=1))
+        return Graph(first.nodes + nodes, {**first.constants, "start": start})
+
+
+@dataclass(frozen=True)
+class Perceptron:
+    """A network with one hidden layer: weights (k, h), (h, c) and biases (h,), (c,)."""
+
+    standard: Standard
+    weights: tuple[np.ndarray, np.ndarray]
+    biases: tuple[np.ndarray, np.ndarray]
+
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
+        """(n, c) probabilities of (n, k) features."""
+        hidden = np.maximum(self.standard(x) @ self.weights[0] + self.biases[0], 0)
+        z = hidden @ self.weights[1] + self.biases[1]
+        p = np.exp(z - z.max(1, keepdims=True))
+        return p / p.sum(1, keepdims=True)
+
+    def graph(self) -> Graph:
+        """The same as ONNX nodes."""
+        first = self.standard.graph()
+        nodes = (helper.make_node("Gemm", ["standard", "weights0", "bias0"], ["before"]),
+                 helper.make_node("Relu", ["before"], ["hidden"]),
+                 helper.make_node("Gemm", ["hidden", "weights1", "bias1"], ["logits"]),
+                 helper.make_node("Softmax", ["logits"], ["raw"], axis=1))
+        return Graph(first.nodes + nodes, {
+            **first.constants, "weights0": self.weights[0], "weights1": self.weights[1],
+            "bias0": self.biases[0], "bias1": self.biases[1]})
 
 
 @dataclass(frozen=True)
@@ -248,8 +248,45 @@ def fit_forest(x: np.ndarray, y: np.ndarray, size: int, seed: int, threads: int)
         TREES, class_weight="balanced", n_jobs=threads, random_state=seed,
         max_samples=draw if draw < len(x) else None,
         max_leaf_nodes=_LEAVES_IN_ALL // TREES if len(x) > _LEAVES_IN_ALL // TREES else None)
-    model.fit(np.where(np.isnan(x), standard.mean, x).astype(np.float32), y)
+    model.fit(standard.filled(x), y)
     return Forest(standard, model, size)
+
+
+def fit_boosting(x: np.ndarray, y: np.ndarray, size: int, seed: int, threads: int) -> Boosting:
+    """Class-balanced boosting of `ROUNDS` rounds of small trees, each on a part of the features.
+
+    The number of rounds is fixed: stopping early would need samples that are held back by
+    chance, which neighbouring pixels make meaningless.
+    """
+    standard = Standard.of(x)
+    model = HistGradientBoostingClassifier(
+        max_iter=ROUNDS, learning_rate=0.15, max_leaf_nodes=15, min_samples_leaf=10,
+        l2_regularization=1.0, max_features=_SHARE_OF_FEATURES, max_bins=_BINS,
+        class_weight="balanced", early_stopping=False, random_state=seed)
+    with threadpool_limits(threads, "openmp"):
+        model.fit(standard.filled(x), y)
+    return Boosting(standard, model, size)
+
+
+def fit_perceptron(
+    x: np.ndarray, y: np.ndarray, size: int, seed: int, embedded: int = 0
+) -> Perceptron:
+    """A class-balanced network of `HIDDEN` units, trained by Adam for `_EPOCHS` epochs."""
+    standard = Standard.of(x, embedded)
+    model = MLPClassifier((HIDDEN,), alpha=_DECAY, batch_size=min(64, len(x)),
+                          max_iter=_EPOCHS, n_iter_no_change=_EPOCHS, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the epochs are meant to end it
+        model.fit(standard(x), y, compute_sample_weight("balanced", y))
+    known = model.classes_
+    weights = np.zeros((HIDDEN, size), np.float32)
+    bias = np.full(size, _ABSENT, np.float32)
+    if len(known) == 2:  # scikit-learn keeps the second class's logit only
+        weights[:, known[1]], bias[known] = model.coefs_[1][:, 0], (0, model.intercepts_[1][0])
+    else:
+        weights[:, known], bias[known] = model.coefs_[1], model.intercepts_[1]
+    return Perceptron(standard, (model.coefs_[0].astype(np.float32), weights),
+                      (model.intercepts_[0].astype(np.float32), bias))
 
 
 def fit_neighbours(
@@ -275,17 +312,6 @@ def balanced_draw(y: np.ndarray, most: int, seed: int) -> np.ndarray:
     return np.sort(np.lexsort((order, rank))[:most])
 
 
-def constant(name: str, value: np.ndarray) -> TensorProto:
-    """A named constant of a graph."""
-    return numpy_helper.from_array(np.asarray(value), name)
-
-
 def _unit(x: np.ndarray) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
-
-def _float32_below(threshold: np.ndarray) -> np.ndarray:
-    """The largest float32 not above a float64, so that x <= t says the same of float32 x."""
-    single = threshold.astype(np.float32)
-    over = single.astype(np.float64) > threshold
-    return np.where(over, np.nextafter(single, np.float32(-np.inf)), single)

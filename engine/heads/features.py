@@ -143,7 +143,7 @@ class FeatureSource:
         order = np.argsort(inverse.reshape(-1), kind="stable")
         ends = np.cumsum(np.bincount(inverse.reshape(-1), minlength=len(keys)))
         for number, mine in enumerate(np.split(order, ends[:-1])):
-            context.progress(number / len(keys), "Reading the features of the labels")
+            context.progress(number / len(keys), "Reading the features of single pixels")
             r, c = rows[mine], cols[mine]
             window = Window(int(r.min()), int(c.min()), int(np.ptp(r)) + 1, int(np.ptp(c)) + 1)
             table[mine], valid[mine] = self._pixels(

@@ -8,27 +8,25 @@ tell the unlike pixels lie under `earthprint_gate`.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime
-from onnx import TensorProto, helper
+from onnx import helper
 
+from ...models.catalogue import HEAD_SUFFIX
 from ..errors import UserError
 from ..rasters.legend import Legend
 from .accuracy import tempered
 from .applicability import Gate
-from .classifiers import Classifier, constant
+from .classifiers import Classifier
+from .headfile import CARD_KEY, GATE_KEY, HeadFile, build, write
 from .layout import FeatureLayout, Source
 
-CARD_KEY, GATE_KEY = "earthprint_card", "earthprint_gate"
-SUFFIX = ".head.onnx"
-_OPSET, _ML_OPSET, _IR = 17, 3, 8  # read by onnxruntime 1.19 and later
-_TOLERANCE = 1e-4
+SUFFIX = HEAD_SUFFIX
+NUMBER_KIND = "number head"
+"""What the card of a head of numbers calls itself, see `number_head.py`."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class HeadCard:
     Attributes:
         layout: the features.
         legend: the classes, in the order of the probabilities.
-        model: "logistic", "forest" or "neighbours".
+        model: one of `classifiers.MODELS`.
         samples: [{value, name, samples, groups}] of the training labels.
         validation: figures of the blocked cross-validation.
         temperature: by which log probabilities are divided in the graph.
@@ -90,36 +88,25 @@ class Head:
         card: what it is.
     """
 
-    def __init__(self, path: Path, card: HeadCard, session: onnxruntime.InferenceSession,
-                 gate: str) -> None:
-        self.path, self.card, self._session, self._gate = Path(path), card, session, gate
+    def __init__(self, file: HeadFile, card: HeadCard) -> None:
+        self.path, self.card, self._file = file.path, card, file
 
     @classmethod
     def open(cls, path: Path, threads: int = 1) -> Head:
         """Open a head file; a `UserError` says why it cannot be one."""
-        path = Path(path)
-        if not path.exists():
-            raise UserError(f"The head {path.name} was not found in {path.parent}. "
-                            "Choose the file again.")
+        file = HeadFile.open(path, threads)
+        if file.kind == NUMBER_KIND:
+            raise UserError(f"{file.path.name} maps numbers, not classes. Use Apply head for it, "
+                            "or choose a head of classes.")
         try:
-            session = _session(path.read_bytes(), threads)
-            metadata = session.get_modelmeta().custom_metadata_map
-            card = HeadCard.from_json(metadata[CARD_KEY])
-            return cls(path, card, session, metadata.get(GATE_KEY, ""))
+            return cls(file, HeadCard.from_json(file.metadata[CARD_KEY]))
         except (KeyError, ValueError) as error:
-            raise UserError(f"{path.name} is not an Earthprint head ({error}). "
-                            "Choose a file made by Train head.") from error
-        except Exception as error:  # onnxruntime has a class of its own for every refusal
-            raise UserError(f"{path.name} cannot be read as a head "
-                            f"({str(error).splitlines()[0]}). Train it again.") from error
+            raise file.refuse(error) from error
 
     @cached_property
     def gate(self) -> Gate:
         """What tells pixels that are unlike the training data."""
-        if not self._gate:
-            raise UserError(f"{self.path.name} cannot tell what is unlike its training data. "
-                            "Train it again.")
-        return Gate.of_text(self._gate)
+        return gate_of(self._file)
 
     def require(self, source: Source) -> None:
         """Raise a `UserError` unless a source has the features that the head was trained on."""
@@ -127,10 +114,16 @@ class Head:
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """(n, c) float32 from (n, k) features."""
-        if not len(features):
-            return np.zeros((0, len(self.card.legend)), np.float32)
-        features = np.ascontiguousarray(features, np.float32)
-        return self._session.run(["probabilities"], {"features": features})[0]
+        return self._file.run(features)
+
+
+def gate_of(file: HeadFile) -> Gate:
+    """The gate that a head file carries."""
+    text = file.metadata.get(GATE_KEY, "")
+    if not text:
+        raise UserError(f"{file.path.name} cannot tell what is unlike its training data. "
+                        "Train it again.")
+    return Gate.of_text(text)
 
 
 def write_head(
@@ -148,23 +141,6 @@ def write_head(
     Raises:
         RuntimeError: they do not.
     """
-    model = _model(classifier, card)
-    helper.set_model_props(model, {CARD_KEY: card.to_json(), GATE_KEY: gate.to_text()})
-    raw = model.SerializeToString()
-    expected = tempered(classifier.probabilities(check), card.temperature)
-    written = _session(raw, 1).run(None, {"features": check.astype(np.float32)})[0]
-    difference = float(np.abs(expected - written).max())
-    if difference > _TOLERANCE:
-        raise RuntimeError(f"the written head differs from the trained one by {difference:.2g}")
-    part = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(raw)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _model(classifier: Classifier, card: HeadCard) -> onnx.ModelProto:
     graph = classifier.graph()
     nodes = [
         *graph.nodes,
@@ -175,23 +151,6 @@ def _model(classifier: Classifier, card: HeadCard) -> onnx.ModelProto:
     ]
     constants = {**graph.constants, "smallest": np.float32(1e-7),
                  "coolness": np.float32(1 / card.temperature)}
-    model = helper.make_model(
-        helper.make_graph(
-            nodes, "head",
-            [helper.make_tensor_value_info("features", TensorProto.FLOAT,
-                                           ["n", card.layout.size])],
-            [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT,
-                                           ["n", len(card.legend)])],
-            [constant(name, value) for name, value in constants.items()]),
-        opset_imports=[helper.make_opsetid("", _OPSET),
-                       helper.make_opsetid("ai.onnx.ml", _ML_OPSET)],
-        producer_name="earthprint")
-    model.ir_version = _IR
-    return model
-
-
-def _session(raw: bytes, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = max(threads, 1)
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+    model = build(nodes, constants, card.layout.size, "probabilities", len(card.legend))
+    write(path, model, card.to_json(), gate.to_text(), check,
+          tempered(classifier.probabilities(check), card.temperature))

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pyogrio
-import shapely
-from affine import Affine
-from rasterio.crs import CRS
-from rasterio.features import rasterize
-from rasterio.warp import transform, transform_bounds
 
 from ..context import JobContext
 from ..errors import UserError
 from ..rasters.grid import Grid
 from ..rasters.legend import Legend
+from .samples import MOST_PER_PARCEL, Field, joined, pick, read_field
 
-LOG = logging.getLogger(__name__)
-
-MOST_PER_PARCEL = 200
-"""Pixels taken from one polygon at most, so that big parcels do not dominate."""
-
-_WANTED = 3000  # samples that are plenty: with many parcels each gives fewer
 _FEW = 10  # parcels of a class below which its accuracy is uncertain
 
 
@@ -106,12 +93,11 @@ def read_labels(
     *,
     layer: str | None = None,
     most: int = MOST_PER_PARCEL,
+    more: tuple[Path, str | None] | None = None,
 ) -> Labels:
     """Samples of the pixels whose centre lies in a polygon, or under a point.
 
-    Only features near the grid are read. At most `most` pixels of a polygon are taken, evenly
-    and always the same; a polygon without a pixel centre gives the pixel under its inner point.
-    Pixels with two different classes are left out.
+    See `samples.pick` for which pixels are taken.
 
     Args:
         path: vector file that GDAL reads, in any CRS.
@@ -120,175 +106,58 @@ def read_labels(
         context: log, warnings, cancellation.
         layer: layer of the file; default: the first one that has the field.
         most: pixels a polygon.
+        more: a second file with a field of the same name, and its layer or None.
 
     Raises:
         UserError: no such file, layer or field; no features; labels outside the grid; fewer
             than two classes or than two features a class.
     """
-    layer, info = _layer_with(path, field, layer)
-    crs = _crs_of(info, grid, path, context)
-    bbox = grid.bounds if crs is None else grid.bounds_in(crs)
-    geometry, values, outside = _read(path, layer, field, info, bbox)
-    if not len(geometry) and info["features"] != 0:
-        _raise_outside(path, layer, grid, crs)
-    names = _known(values)
-    keep = [i for i, name in enumerate(names) if name is not None and geometry[i] is not None]
-    if not keep:
+    first = _classed(read_field(path, field, grid, context, layer))
+    if not first.names:
         raise UserError(f"No feature of {path.name} has a class in field {field}. "
                         "Fill it in or choose another field.")
+    files = [first]
+    if more is not None:
+        second = _classed(read_field(more[0], field, grid, context, more[1]))
+        if not second.names:
+            context.warn(f"No feature of {more[0].name} has a class in field {field} yet.")
+        elif isinstance(second.names[0], str) != isinstance(first.names[0], str):
+            raise UserError(f"Field {field} holds text in one and numbers in the other of "
+                            f"{path.name} and {more[0].name}. Make them alike.")
+        else:
+            files.append(second)
     # A whole field of whole numbers may be read as floats; both spell the same class.
-    distinct = sorted({names[i] for i in keep})
+    distinct = sorted({name for file in files for name in file.names})
     legend = (Legend.of_numbers(distinct) if not isinstance(distinct[0], str)
               else Legend.of_names(distinct))
     index = {name: k for k, name in enumerate(distinct)}
-    picker = _Picker(grid, crs, min(most, max(4, _WANTED // len(keep))))
-    for count, i in enumerate(keep):
-        if count % 64 == 0:
-            context.check()
-        picker.add(geometry[i], index[names[i]])
-    if picker.unreadable:
-        context.warn(f"Left out {picker.unreadable} of {len(keep)} features of {path.name}: "
-                     "neither point nor polygon, or empty.")
-    if not picker.taken:
-        _raise_outside(path, layer, grid, crs)
-    labels = picker.labels(legend, outside + picker.outside, path.name, context)
+    picked, *added = (pick(file.found, file.keep, np.array([index[n] for n in file.names]), grid,
+                           context, most) for file in files)
+    if added:
+        context.log(f"{len(added[0].rows)} samples of {more[0].name} added")
+        picked = joined(picked, added[0])
+    labels = Labels(picked.rows, picked.cols, picked.values, picked.groups, legend,
+                    picked.outside, picked.polygons, path.name)
     labels = labels.without_empty_classes()
     labels.require_two_each(field)
     _report(labels, context)
     return labels
 
 
-class _Picker:
-    """Collects pixels of one geometry after the other."""
+@dataclass(frozen=True)
+class _Classed:
+    """The features of a file that have a class: indices and classes."""
 
-    def __init__(self, grid: Grid, crs: CRS | None, most: int) -> None:
-        self._grid, self._most = grid, most
-        self._crs = (crs, grid.crs) if crs is not None and crs != grid.crs else None
-        self._inverse = ~grid.affine
-        self.taken: list[tuple[np.ndarray, int]] = []
-        self.outside = self.unreadable = self.areal = 0
-
-    def add(self, wkb: bytes, class_index: int) -> None:
-        parts = list(_parts(shapely.from_wkb(wkb, on_invalid="ignore")))
-        if not parts:
-            self.unreadable += 1
-            return
-        pixels = np.unique(np.concatenate([self._pixels(self._place(p)) for p in parts]))
-        self.areal += parts[0].geom_type == "Polygon"
-        if not len(pixels):
-            self.outside += 1
-            return
-        if len(pixels) > self._most:
-            pixels = pixels[((np.arange(self._most) + 0.5) * len(pixels) / self._most).astype(int)]
-        self.taken.append((pixels, class_index))
-
-    def _place(self, shape: shapely.Geometry) -> shapely.Geometry:
-        """The shape in columns and rows of the grid."""
-        def to_pixels(xy: np.ndarray) -> np.ndarray:
-            x, y = xy.T
-            if self._crs is not None:
-                x, y = (np.asarray(v) for v in transform(*self._crs, x, y))
-            return np.column_stack(self._inverse @ (x, y))
-
-        return shapely.transform(shape, to_pixels)
-
-    def _pixels(self, shape: shapely.Geometry) -> np.ndarray:
-        """Flat indices of the pixels of a placed point or polygon."""
-        points = shapely.get_coordinates(shape)
-        if not np.isfinite(points).all():
-            return np.zeros(0, np.int64)
-        if shape.geom_type == "Point":
-            return self._under(points)
-        height, width = self._grid.shape
-        c0, r0 = np.maximum(np.floor(points.min(0)), 0).astype(int)
-        c1, r1 = np.minimum(np.ceil(points.max(0)), (width, height)).astype(int)
-        if c1 <= c0 or r1 <= r0:
-            return np.zeros(0, np.int64)
-        inside = rasterize([(shape, 1)], out_shape=(r1 - r0, c1 - c0), dtype="uint8",
-                           transform=Affine.translation(c0, r0))
-        rows, cols = np.nonzero(inside)
-        if not len(rows):
-            inner = shapely.point_on_surface(shapely.make_valid(shape))
-            return self._under(shapely.get_coordinates(inner))
-        return (rows + r0) * width + cols + c0
-
-    def _under(self, points: np.ndarray) -> np.ndarray:
-        height, width = self._grid.shape
-        col, row = np.floor(points).astype(np.int64).T
-        inside = (col >= 0) & (row >= 0) & (col < width) & (row < height)
-        return row[inside] * width + col[inside]
-
-    def labels(self, legend: Legend, outside: int, source: str, context: JobContext) -> Labels:
-        """All samples without doubles; a pixel with two classes is left out."""
-        flat = np.concatenate([p for p, _ in self.taken])
-        sizes = [len(p) for p, _ in self.taken]
-        classes = np.repeat([c for _, c in self.taken], sizes).astype(np.int64)
-        groups = np.repeat(np.arange(len(sizes)), sizes)
-        pixels, first, where = np.unique(flat, return_index=True, return_inverse=True)
-        doubtful = np.zeros(len(pixels), bool)
-        np.logical_or.at(doubtful, where, classes != classes[first][where])
-        if doubtful.any():
-            context.warn(f"{int(doubtful.sum())} pixels have labels of two classes and were "
-                         "left out.")
-        chosen = np.sort(first[~doubtful])
-        rows, cols = np.divmod(flat[chosen], self._grid.shape[1])
-        renumbered = np.unique(groups[chosen], return_inverse=True)[1]
-        return Labels(rows, cols, classes[chosen], renumbered, legend, outside,
-                      self.areal > 0, source)
+    found: Field
+    keep: list[int]
+    names: list[str | float]
 
 
-def _parts(shape: shapely.Geometry | None) -> Iterator[shapely.Geometry]:
-    """The points and polygons of a geometry; lines, curves and empty parts are left out."""
-    for part in () if shape is None else shapely.get_parts(shape):
-        if shapely.get_type_id(part) >= shapely.GeometryType.MULTIPOINT:
-            yield from _parts(part)
-        elif part.geom_type in ("Point", "Polygon") and not part.is_empty:
-            yield part
-
-
-def _layer_with(path: Path, field: str, layer: str | None) -> tuple[str, dict]:
-    """The layer to read and what is known of it."""
-    if not path.exists():
-        raise UserError(f"The labels {path.name} were not found in {path.parent}. "
-                        "Choose the file again.")
-    try:
-        layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
-        if layer is not None and layer not in layers:
-            raise UserError(f"{path.name} has no layer {layer}. Choose one of "
-                            f"{', '.join(layers)}.")
-        infos = {name: pyogrio.read_info(path, layer=name, force_feature_count=True)
-                 for name in ([layer] if layer is not None else layers)}
-    except pyogrio.errors.DataSourceError as error:
-        raise UserError(f"{path.name} cannot be read as points or polygons ({error}). "
-                        "Export it as GeoPackage.") from error
-    for name, info in infos.items():
-        if field in info["fields"]:
-            if info["features"] == 0:
-                raise UserError(f"{path.name} has no features. Draw some or choose another file.")
-            return name, info
-    fields = ", ".join(dict.fromkeys(f for info in infos.values() for f in info["fields"]))
-    raise UserError(f"{path.name} has no field {field}. Choose one of {fields or 'none'}.")
-
-
-def _crs_of(info: dict, grid: Grid, path: Path, context: JobContext) -> CRS | None:
-    """The CRS of the labels; None means that it is the grid's."""
-    if info["crs"] and grid.crs is not None:
-        return CRS.from_user_input(info["crs"])
-    if bool(info["crs"]) != (grid.crs is not None):
-        lacking = "The rasters have" if info["crs"] else f"{path.name} has"
-        context.warn(f"{lacking} no CRS; the labels are taken to share it.")
-    return None
-
-
-def _read(
-    path: Path, layer: str, field: str, info: dict, bbox: tuple[float, float, float, float]
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Geometries (WKB), values and the number of features outside the box."""
-    if info["geometry_type"] is None:
-        raise UserError(f"{path.name} has no geometry. Choose points or polygons.")
-    _, _, geometry, columns = pyogrio.raw.read(
-        path, layer=layer, columns=[field], bbox=bbox, force_2d=True)
-    return geometry, columns[0], max(info["features"] - len(geometry), 0)
+def _classed(found: Field) -> _Classed:
+    names = _known(found.values)
+    keep = [i for i, name in enumerate(names)
+            if name is not None and found.geometry[i] is not None]
+    return _Classed(found, keep, [names[i] for i in keep])
 
 
 def _known(values: np.ndarray) -> list[str | float | None]:
@@ -310,36 +179,3 @@ def _report(labels: Labels, context: JobContext) -> None:
     few = [f"{c['name']} {c['groups']}" for c in labels.counts() if c["groups"] < _FEW]
     if few:
         context.warn(f"Few {labels.noun}s of {', '.join(few)}; accuracy uncertain.")
-
-
-def _raise_outside(path: Path, layer: str, grid: Grid, crs: CRS | None) -> None:
-    """Raise the sentence that says how far the labels lie from the grid."""
-    info = pyogrio.read_info(path, layer=layer, force_total_bounds=True)
-    name = info["crs"] or "unknown"
-    distance = ""
-    if info["total_bounds"] is not None and np.isfinite(info["total_bounds"]).all():
-        try:
-            bounds = info["total_bounds"]
-            if crs is not None and crs != grid.crs:
-                bounds = transform_bounds(crs, grid.crs, *bounds)
-            distance = _apart(bounds, grid)
-        except Exception as error:  # PROJ cannot always place bounds; the sentence stays useful
-            LOG.info("bounds not placed: %s", error)
-    raise UserError(f"{path.name} lies {distance}outside the rasters. Check its CRS "
-                    f"({name if len(name) < 40 else 'user-defined'}).")
-
-
-def _apart(bounds: tuple[float, float, float, float], grid: Grid) -> str:
-    """Distance between two boxes as "12 km "; empty where they meet."""
-    left, bottom, right, top = grid.bounds
-    dx = max(left - bounds[2], bounds[0] - right, 0.0)
-    dy = max(bottom - bounds[3], bounds[1] - top, 0.0)
-    crs = grid.crs
-    if crs is not None and crs.is_geographic:
-        dx, dy = dx * 111320 * math.cos(math.radians((bottom + top) / 2)), dy * 110574
-    elif crs is not None and crs.is_projected:
-        dx, dy = dx * crs.linear_units_factor[1], dy * crs.linear_units_factor[1]
-    metres = math.hypot(dx, dy)
-    if metres <= 0 or not math.isfinite(metres):
-        return ""
-    return f"{metres / 1000:.0f} km " if metres >= 1000 else f"{metres:.0f} m "

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -29,6 +30,8 @@ from .head import Head
 
 UNLIKE = Legend((LegendClass(1, "Unlike the training data", "#737373"),))
 """Legend of the layer that says where not to trust a map; 0 is like the training data."""
+
+Result = TypeVar("Result")
 
 _SAMPLE = 50_000  # pixels from which the share of unlike ground is told
 
@@ -109,7 +112,12 @@ def map_head(head: Head, source: Callable[[], FeatureSource], options: Options,
         unlike = writer(options.unlike, UNLIKE)
         draft = np.memmap(context.folder / "classes.draft", np.uint8, "w+", shape=grid.shape) \
             if size > 1 else None
-        for block in _blocks(head, source, options, grid, side, context):
+        stride = sample_stride(grid)
+
+        def work(mine: FeatureSource, window: Window) -> _Block:
+            return _block(head, mine, options, window, stride)
+
+        for block in each_window(work, source, grid, side, context):
             if draft is not None:
                 draft[block.window.slices] = block.classes
             else:
@@ -133,35 +141,40 @@ def map_head(head: Head, source: Callable[[], FeatureSource], options: Options,
     return Mapped(count.areas(legend), found / compared if compared else 0.0)
 
 
-def _blocks(head: Head, source: Callable[[], FeatureSource], options: Options, grid: Grid,
-            side: int, context: JobContext) -> Iterator[_Block]:
-    """The windows in their order, computed by threads that each have their own files."""
-    local, opened = threading.local(), []
-    stride = max(1, int(np.sqrt(grid.full.size / _SAMPLE)))
+def sample_stride(grid: Grid) -> int:
+    """Every how many-th row and column is enough to tell the share of unlike ground."""
+    return max(1, int(np.sqrt(grid.full.size / _SAMPLE)))
 
-    def work(window: Window) -> _Block:
+
+def each_window(work: Callable[[FeatureSource, Window], Result],
+                source: Callable[[], FeatureSource], grid: Grid, side: int,
+                context: JobContext) -> Iterator[Result]:
+    """`work` of all windows in their order, by threads that each have their own files."""
+    local, opened = threading.local(), []
+
+    def one(window: Window) -> Result:
         context.check()
         if not hasattr(local, "source"):
             local.source = source()
             opened.append(local.source)
-        return _block(head, local.source, options, window, stride)
+        return work(local.source, window)
 
     pending: deque = deque()
     pool = ThreadPoolExecutor(context.threads)
     try:
         for window in grid.blocks(side, side):
-            pending.append(pool.submit(work, window))
+            pending.append(pool.submit(one, window))
             if len(pending) > context.threads:
                 yield _take(pending, context)
         while pending:
             yield _take(pending, context)
     finally:
         pool.shutdown(cancel_futures=True)
-        for one in opened:
-            one.close()
+        for files in opened:
+            files.close()
 
 
-def _take(pending: deque, context: JobContext) -> _Block:
+def _take(pending: deque, context: JobContext) -> Result:
     future = pending.popleft()
     while not future.done():
         context.check()

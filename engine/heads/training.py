@@ -27,6 +27,9 @@ from .layout import FeatureLayout
 MOST_SAMPLES = 20_000
 """Samples used at most; more are drawn from evenly over the classes."""
 
+AUTOMATIC = "auto"
+"""In place of a classifier: logistic regression or the forest on bands, whichever is better."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -120,6 +123,17 @@ class Training:
                         source, cutoff)
 
 
+def drawn(labels: Labels, seed: int, context: JobContext) -> Labels:
+    """At most `MOST_SAMPLES` labels, so that their features fit in memory."""
+    chosen = classifiers.balanced_draw(labels.classes, MOST_SAMPLES, seed)
+    if len(chosen) == len(labels):
+        return labels
+    context.log(f"{len(chosen)} of {len(labels)} samples are used, drawn evenly over classes")
+    mask = np.zeros(len(labels), bool)
+    mask[chosen] = True
+    return labels.keep(mask)
+
+
 def train(
     table: np.ndarray,
     layout: FeatureLayout,
@@ -142,20 +156,14 @@ def train(
         grid: where they lie.
         context: progress, log, warnings.
         kinds: candidates in the order of preference on a tie.
-        model: one of `classifiers.MODELS`.
+        model: one of `classifiers.MODELS`, or `AUTOMATIC`.
         count: folds.
         block_m: side of blocks; None chooses it.
         seed: of folds, forests and draws.
     """
-    if model not in classifiers.MODELS:
-        raise UserError(f"There is no classifier {model}. "
-                        f"Choose one of {', '.join(classifiers.MODELS)}.")
-    chosen = classifiers.balanced_draw(labels.classes, MOST_SAMPLES, seed)
-    if len(chosen) < len(labels):
-        context.log(f"{len(chosen)} of {len(labels)} samples are used, drawn evenly over classes")
-        mask = np.zeros(len(labels), bool)
-        mask[chosen] = True
-        labels, table = labels.keep(mask), table[mask]
+    if model not in (AUTOMATIC, *classifiers.MODELS):
+        raise UserError(f"There is no classifier {model}. Choose {AUTOMATIC} or one of "
+                        f"{', '.join(classifiers.MODELS)}.")
     y, size = labels.classes, len(labels.legend)
     folds = crossval.blocked_folds(grid, labels.rows, labels.cols, y, labels.groups, context,
                                    count=count, side_m=block_m, seed=seed)
@@ -163,17 +171,20 @@ def train(
         context.warn(f"All {labels.legend.names[k]} lies in one fold, so how well it is mapped "
                      "elsewhere cannot be tested.")
     steps = len(kinds) + 3
+    first = "logistic" if model == AUTOMATIC else model
     trials = tuple(
-        _trial(table[:, layout.columns(kind)], y, size, folds, layout.only(kind), model, seed,
+        _trial(table[:, layout.columns(kind)], y, size, folds, layout.only(kind), first, seed,
                context.part(i / steps, (i + 1) / steps))
         for i, kind in enumerate(kinds))
-    best = max(trials, key=lambda t: t.scores.macro_f1)
+    baseline = _baseline(table, layout, y, size, folds, trials, seed,
+                         context.part(len(kinds) / steps, (len(kinds) + 1) / steps))
+    rivals = (baseline,) if model == AUTOMATIC and baseline is not None else ()
+    best = max((*trials, *rivals), key=lambda t: t.scores.macro_f1)
+    model = best.model
     x, used = table[:, layout.columns(best.kind)], layout.only(best.kind)
     strengths = (best.strength,) if model == "logistic" else classifiers.STRENGTHS
     flattering = _trial(x, y, size, crossval.random_folds(y, folds.count, seed), used, model, seed,
-                        context.part(len(kinds) / steps, (len(kinds) + 1) / steps), strengths)
-    baseline = _baseline(table, layout, y, size, folds, trials, seed,
-                         context.part((steps - 2) / steps, (steps - 1) / steps))
+                        context.part((steps - 2) / steps, (steps - 1) / steps), strengths)
     context.progress((steps - 1) / steps, "Training on all samples")
     fitted = _fit(x, y, size, used, model, seed, context.threads, strengths)[0]
     temperature, calibrated = _calibrate(best.probabilities, y, folds)
@@ -231,6 +242,10 @@ def _fit(
         return classifiers.fit_logistic(x, y, size, strengths, layout.dims)
     if model == "forest":
         return [classifiers.fit_forest(x, y, size, seed, threads)]
+    if model == "boosting":
+        return [classifiers.fit_boosting(x, y, size, seed, threads)]
+    if model == "mlp":
+        return [classifiers.fit_perceptron(x, y, size, seed, layout.dims)]
     return [classifiers.fit_neighbours(x, y, size, seed, layout.dims)]
 
 
@@ -265,6 +280,8 @@ def _report(training: Training, context: JobContext) -> None:
     if len(training.trials) > 1:
         compared = ", ".join(f"{t.kind} {t.text}" for t in training.trials)
         context.log(f"Features: {compared}; {best.kind} chosen")
+    if training.baseline is best and all(t is not best for t in training.trials):
+        context.log(f"The random forest on band series is better than all of them: {best.text}")
     context.log(f"{folds.count} folds, blocks of {folds.side_m:g} m: macro F1 {best.text} "
                 f"(random split {training.random.scores.macro_f1:.2f})")
 

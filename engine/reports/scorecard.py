@@ -14,7 +14,8 @@ from .report import Section, chip, number, table
 
 _KINDS = {"embeddings": "embeddings", "bands": "band series", "both": "both together"}
 _MODELS = {"logistic": "logistic regression", "forest": "random forest",
-           "neighbours": "nearest neighbours"}
+           "neighbours": "nearest neighbours", "boosting": "gradient boosting",
+           "mlp": "neural network"}
 
 
 def model_name(model: str) -> str:
@@ -69,7 +70,8 @@ def _comparison(training: Training) -> str:
             for t in training.trials]
     base = training.baseline
     if base is not None and all(t is not base for t in training.trials):
-        rows.append(_interval(base, "forest on band series"))
+        rows.append(_interval(base, "forest on band series",
+                              "best" if base is training.chosen else "plain"))
     rows.append(_interval(training.random, "random split", "open"))
     alt = "Macro F1 of " + "; ".join(f"{r.name} {r.mean:.2f} ± {r.spread:.2f}" for r in rows)
     places, fold = _block_folds(training)

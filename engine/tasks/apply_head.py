@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..context import JobContext
 from ..errors import UserError
-from ..heads.head import Head
+from ..heads.head import NUMBER_KIND, Head
+from ..heads.headfile import HeadFile
 from ..heads.inputs import Inputs
 from ..heads.mapping import Mapped, Options, map_head
+from ..heads.number_head import NumberHead
+from ..heads.number_mapping import map_numbers
 from ..rasters.areas import Areas
 from ..rasters.raster import check_writable
 
 
 def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
-    """Map the classes of a head.
+    """Map the classes, or the numbers, of a head.
 
     Args:
         params: input (paths), head, output; encoder, extent, cutoff, smooth, min_area_ha,
@@ -24,17 +28,25 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
         context: surroundings.
 
     Returns:
-        output, confidence, unlike (paths or None), areas (one record a class), season.
+        output, confidence, unlike (paths or None), areas (one record a class), season; for
+        numbers also what `MappedNumbers` holds.
     """
     start = time.monotonic()
     options = options_of(params)
     for path in filter(None, (options.output, options.confidence, options.unlike)):
         check_writable(path)
-    head = Head.open(Path(params["head"]))
+    file = HeadFile.open(Path(params["head"]))
+    numbers = file.kind == NUMBER_KIND
+    if numbers and options.confidence:
+        raise UserError(f"{file.path.name} maps numbers, which have an interval and no "
+                        "confidence. Leave Confidence empty.")
+    head = NumberHead.of(file) if numbers else Head.open(Path(params["head"]))
     inputs = Inputs.open(params["input"], params.get("extent"),
                          params.get("cutoff") or head.card.cutoff or None, context)
     inputs = for_head(head, inputs, params, context.folder / "embeddings.tif",
                       context.part(0, 0.6))
+    if numbers:
+        return _map_numbers(head, inputs, options, params, start, context)
     mapped = map_head(head, inputs.source, options, context.part(0.6, 1))
     log_map("Map", mapped, start, context)
     return {"output": params["output"], "confidence": params.get("confidence"),
@@ -42,7 +54,22 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
             "season": inputs.season()}
 
 
-def for_head(head: Head, inputs: Inputs, params: dict[str, Any], embeddings: Path,
+def _map_numbers(head: NumberHead, inputs: Inputs, options: Options, params: dict[str, Any],
+                 start: float, context: JobContext) -> dict[str, Any]:
+    mapped = map_numbers(head, inputs.source, options, context.part(0.6, 1))
+    context.log(f"Map of {head.card.title}: mean {mapped.mean:.4g}, {mapped.low:.4g} to "
+                f"{mapped.high:.4g}, interval +- {head.card.half_width:.4g}; "
+                f"{100 * mapped.unlike_share:.1f} % unlike the training data; "
+                f"{time.monotonic() - start:.0f} s{_peak()}")
+    if mapped.beyond > 0.05:
+        low, high = head.card.range
+        context.warn(f"{100 * mapped.beyond:.0f} % of the map lies beyond the values that were "
+                     f"measured ({low:.4g} to {high:.4g}): do not trust it there.")
+    return {"output": params["output"], "confidence": None, "unlike": params.get("unlike"),
+            "areas": [], "numbers": asdict(mapped), "season": inputs.season()}
+
+
+def for_head(head: Head | NumberHead, inputs: Inputs, params: dict[str, Any], embeddings: Path,
              context: JobContext) -> Inputs:
     """The inputs with the embeddings that a head needs, made by its own encoder.
 

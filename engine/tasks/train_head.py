@@ -11,15 +11,30 @@ from typing import Any
 
 from ..context import JobContext
 from ..errors import UserError
+from ..heads import regression
+from ..heads.features import FeatureSource
 from ..heads.head import write_head
 from ..heads.inputs import Inputs
 from ..heads.labels import Labels, read_labels
-from ..heads.layout import KINDS
-from ..heads.training import Training, train
+from ..heads.layout import KINDS, FeatureLayout
+from ..heads.measurements import holds_numbers, read_measurements
+from ..heads.number_head import write_number_head
+from ..heads.regression import NumberTraining
+from ..heads.training import Training, drawn, train
 from ..rasters.raster import check_writable
+from ..reports.number_scorecard import (
+    number_accuracy_section,
+    number_headline,
+    number_labels_section,
+    number_model_name,
+    number_trust_section,
+)
 from ..reports.observations import sensor_rows, usable_days
 from ..reports.report import Report, Section, data_section, labels_section, method_section
 from ..reports.scorecard import accuracy_section, model_name, trust_section
+
+TARGETS = ("auto", "classes", "numbers")
+"""What a field may hold; auto looks at its values."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +49,11 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
     """Train, validate on held-back blocks, write the head and its report.
 
     Args:
-        params: input (paths), labels, field, output; layer, features ("auto", "embeddings",
-            "bands", "both"), model ("logistic", "forest", "neighbours"), encoder, cutoff, folds,
-            block_m, seed, report.
+        params: input (paths), labels, field, output; layer, more_labels and more_labels_layer
+            (classes only), features ("auto", "embeddings",
+            "bands", "both"), target ("auto", "classes", "numbers"), unit, model ("auto" or one
+            of `classifiers.MODELS`; for numbers see `regression.train_numbers`), encoder,
+            cutoff, folds, block_m, seed, report.
         context: surroundings.
 
     Returns:
@@ -48,6 +65,8 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
     for path in filter(None, (output, params.get("report"))):
         check_writable(Path(path))
     inputs = Inputs.open(params["input"], params.get("extent"), params.get("cutoff"), context)
+    if _wants_numbers(params, inputs, context):
+        return _run_numbers(params, inputs, output, warnings, start, context)
     learned = learn(params, inputs, context.folder / "embeddings.tif", context.part(0, 0.93))
     save(learned, output, params.get("cutoff"))
     context.log(f"Head: {model_name(learned.training.chosen.model)} on "
@@ -66,6 +85,97 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
             "scores": scores(learned)}
 
 
+def _wants_numbers(params: dict[str, Any], inputs: Inputs, context: JobContext) -> bool:
+    """Whether the field is to be learnt as numbers."""
+    target = str(params.get("target") or "auto").lower()
+    if target not in TARGETS:
+        raise UserError(f"There is no target {target}. Choose {', '.join(TARGETS)}.")
+    if target != "auto":
+        return target == "numbers"
+    with inputs.source() as source:
+        found = holds_numbers(Path(params["labels"]), params["field"], source.grid, context,
+                              params.get("layer"))
+    if found:
+        context.log(f"Field {params['field']} holds measurements and is learnt as numbers; "
+                    "choose classes to change that")
+    return found
+
+
+def _run_numbers(params: dict[str, Any], inputs: Inputs, output: Path, warnings: list[str],
+                 start: float, context: JobContext) -> dict[str, Any]:
+    """Train a head of numbers and report on it."""
+    if params.get("more_labels"):
+        raise UserError("More labels are for classes. Merge the two layers to learn numbers.")
+    training, inputs = _learn_numbers(params, inputs, context)
+    card = training.card({"labels": training.measured.source, "input": inputs.name},
+                         params.get("cutoff") or "")
+    write_number_head(output, training.regressor, card, training.gate, training.features[:2000])
+    best = training.chosen
+    context.log(f"Head: {number_model_name(best.model)} on {best.kind}; "
+                f"{time.monotonic() - start:.0f} s")
+    if params.get("report"):
+        context.progress(0.95, "Writing the report")
+        strength = f", penalty {best.penalty:g}" if best.model == "ridge" else ""
+        entries = {
+            "Model": number_model_name(best.model) + strength,
+            "Features": f"{best.kind} ({training.layout.size} numbers a pixel)",
+            "Encoder": training.layout.encoder,
+            "Blocks": f"{len(training.folds.places)} of {training.folds.side_m:g} m in "
+                      f"{training.folds.count} folds; parcels are never cut",
+            "Last date used": str(params.get("cutoff") or ""),
+            "Random seed": str(training.seed)}
+        page = Report(
+            f"Head of {card.title}, {inputs.name}", number_headline(training), tuple(warnings),
+            (number_accuracy_section(training), number_trust_section(training),
+             data_of(inputs, context), number_labels_section(training),
+             method_section(entries, again("train_head", params))), date.today())
+        page.write(Path(params["report"]))
+    return {"output": str(output), "report": params.get("report"), "scores": card.validation}
+
+
+def _learn_numbers(params: dict[str, Any], inputs: Inputs,
+                   context: JobContext) -> tuple[NumberTraining, Inputs]:
+    features, seed = _features(params), int(params.get("seed") or 0)
+    with inputs.source() as source:
+        measured = read_measurements(
+            Path(params["labels"]), params["field"], source.grid, context.part(0, 0.02),
+            unit=str(params.get("unit") or ""), layer=params.get("layer"))
+    measured = regression.drawn(measured, seed, context)
+    if features != "bands":
+        inputs = _encoded(params, features, inputs, context.folder / "embeddings.tif",
+                          context.part(0.02, 0.6))
+    with inputs.source() as source:
+        kinds, layout = _wanted(features, source)
+        s = measured.samples
+        table, known = source.at(s.rows, s.cols, layout, context.part(0.6, 0.7))
+        if not known.any():
+            raise UserError(f"None of the labels of {measured.source} lies where the input has "
+                            "data. Check Cloud mask, or measure elsewhere.")
+        if not known.all():
+            context.log(f"{int((~known).sum())} of {len(measured)} samples lie where the input "
+                        "has no data and were left out")
+            measured, table = measured.keep(known), table[known]
+            measured.require_enough()
+        training = regression.train_numbers(
+            table, layout, measured, source.grid, context.part(0.7, 0.93), kinds=kinds,
+            model=str(params.get("model") or "ridge").lower(),
+            count=int(params.get("folds") or 5), block_m=params.get("block_m") or None, seed=seed)
+    return training, inputs
+
+
+def _features(params: dict[str, Any]) -> str:
+    features = str(params.get("features") or "auto").lower()
+    if features not in ("auto", *KINDS):
+        raise UserError(f"There are no features {features}. Choose auto, {', '.join(KINDS)}.")
+    return features
+
+
+def _wanted(features: str, source: FeatureSource) -> tuple[tuple[str, ...], FeatureLayout]:
+    """The kinds of features to compare, and the layout that holds them all."""
+    kinds = source.kinds if features == "auto" else (features,)
+    return kinds, source.layout("both" if len(kinds) == len(KINDS) else kinds[-1])
+
+
 def learn(params: dict[str, Any], inputs: Inputs, embeddings: Path,
           context: JobContext) -> Learned:
     """Read labels, make embeddings where they are wanted, and train.
@@ -76,16 +186,12 @@ def learn(params: dict[str, Any], inputs: Inputs, embeddings: Path,
         embeddings: where to write embeddings if they must be made.
         context: surroundings.
     """
-    features = str(params.get("features") or "auto").lower()
-    if features not in ("auto", *KINDS):
-        raise UserError(f"There are no features {features}. Choose auto, {', '.join(KINDS)}.")
-    seed = int(params.get("seed") or 0)
-    labels = _labels(params, inputs, context)
+    features, seed = _features(params), int(params.get("seed") or 0)
+    labels = drawn(_labels(params, inputs, context.part(0, 0.02)), seed, context)
     if features != "bands":
-        inputs = _encoded(params, features, inputs, embeddings, context.part(0, 0.6))
+        inputs = _encoded(params, features, inputs, embeddings, context.part(0.02, 0.6))
     with inputs.source() as source:
-        kinds = source.kinds if features == "auto" else (features,)
-        layout = source.layout("both" if len(kinds) == len(KINDS) else kinds[-1])
+        kinds, layout = _wanted(features, source)
         table, known = source.at(labels.rows, labels.cols, layout, context.part(0.6, 0.7))
         if not known.all():
             context.log(f"{int((~known).sum())} of {len(labels)} samples lie where the input has "
@@ -112,9 +218,12 @@ def save(learned: Learned, output: Path, cutoff: str | None) -> None:
 
 def _labels(params: dict[str, Any], inputs: Inputs, context: JobContext) -> Labels:
     """Labels on the grid to work on, before anything slow is done."""
+    more = None
+    if params.get("more_labels"):
+        more = Path(params["more_labels"]), params.get("more_labels_layer")
     with inputs.source() as source:
         return read_labels(Path(params["labels"]), params["field"], source.grid, context,
-                           layer=params.get("layer"))
+                           layer=params.get("layer"), more=more)
 
 
 def _encoded(params: dict[str, Any], features: str, inputs: Inputs, embeddings: Path,

@@ -21,12 +21,13 @@ class ApplyHead(EarthprintAlgorithm):
     """Form of the job `apply_head`."""
 
     ID, JOB, NAME, GROUP = "applyhead", "apply_head", "Apply head", "mapping"
-    SUMMARY = "Maps the classes of a trained head, here or in another place or year."
+    SUMMARY = "Maps what a trained head has learnt, here or in another place or year."
     HELP = (
         "<p><b>Needs</b> a head made by Train head, and rasters, a stack or embeddings with the "
         "bands or the encoder that it was trained on.</p>"
         "<p><b>Gives</b> a map with the head's class names and colours, on request with "
-        "confidence and with the places that are unlike the training data.</p>"
+        "confidence and with the places that are unlike the training data. A head of numbers "
+        "gives a raster in their unit, without smoothing or confidence.</p>"
         "<p><b>Limits</b> A head knows its training area and year; look at Unlike the training "
         "data before you trust the map elsewhere.</p>"
     )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from qgis.core import QgsProcessingParameterString
+
 from ..base import EarthprintAlgorithm
 from ..parameters import (
     HEAD_FILTER,
+    TARGETS,
     Parameter,
+    choice,
     cutoff,
     encoder,
     file_output,
@@ -14,6 +18,7 @@ from ..parameters import (
     report,
     seed,
     training,
+    with_help,
 )
 from ..translation import tr
 
@@ -22,18 +27,19 @@ class TrainHead(EarthprintAlgorithm):
     """Form of the job `train_head`."""
 
     ID, JOB, NAME, GROUP = "trainhead", "train_head", "Train head", "models"
-    SUMMARY = "Learns classes from labelled places and keeps them as a head, a small file."
+    SUMMARY = "Learns classes or numbers from labelled places and keeps them as a small file."
     HELP = (
         "<p><b>Needs</b> rasters, a stack or embeddings, and points or polygons of known class "
-        "within them, at least two samples a class.</p>"
+        "within them, at least two samples a class; or with a measured number, at least 20.</p>"
         "<p><b>Gives</b> a .head.onnx file that knows its encoder, classes, colours and accuracy, "
         "and a report. Use it with Apply head or Crop classification, elsewhere and later.</p>"
         "<p><b>Limits</b> Accuracy is measured on blocks of ground that were held back; few "
         "labels make it uncertain, and the report says so.</p>"
     )
     TAGS = (
-        "head, train, classifier, labels, samples, supervised, random forest, "
-        "logistic regression, machine learning, cross-validation, accuracy"
+        "head, train, classifier, labels, samples, supervised, random forest, boosting, "
+        "logistic regression, neural network, machine learning, cross-validation, accuracy, "
+        "regression, moisture, biomass, yield"
     )
 
     def parameters(self) -> list[Parameter]:
@@ -44,6 +50,21 @@ class TrainHead(EarthprintAlgorithm):
             encoder(),
             cutoff(),
             *training(),
+            choice(
+                "TARGET",
+                tr("The field holds"),
+                TARGETS,
+                tr(
+                    "Classes, or measured numbers such as moisture or yield. Automatic takes a "
+                    "field for numbers if it has fractions or more than 50 different values."
+                ),
+                advanced=True,
+            ),
+            with_help(
+                QgsProcessingParameterString("UNIT", tr("Unit of the numbers"), optional=True),
+                tr("Such as % or t/ha; written into map and report. Not used for classes."),
+                advanced=True,
+            ),
             seed(),
             file_output(
                 "OUTPUT",

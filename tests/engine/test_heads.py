@@ -3,16 +3,21 @@ import json
 import numpy as np
 import onnx
 import pytest
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
 
 from earthprint.engine.errors import UserError
-from earthprint.engine.heads import classifiers
+from earthprint.engine.heads import classifiers, headfile
 from earthprint.engine.heads.accuracy import tempered
 from earthprint.engine.heads.applicability import Gate, training_dissimilarity
-from earthprint.engine.heads.head import CARD_KEY, Head, HeadCard, write_head
+from earthprint.engine.heads.head import Head, HeadCard, write_head
+from earthprint.engine.heads.headfile import CARD_KEY
 from earthprint.engine.heads.layout import FeatureLayout, SensorSeries
+from earthprint.engine.heads.standard import Standard
+from earthprint.engine.heads.trees import float32_below
 from earthprint.engine.rasters.legend import Legend
 
 LAYOUT = FeatureLayout("bands", series=(SensorSeries("sentinel-2", tuple("abcdefghij"), 1),))
@@ -31,6 +36,10 @@ def fitted(model, x, y, size):
         return classifiers.fit_logistic(x, y, size, (0.1,))[0]
     if model == "forest":
         return classifiers.fit_forest(x, y, size, 0, 1)
+    if model == "boosting":
+        return classifiers.fit_boosting(x, y, size, 0, 1)
+    if model == "mlp":
+        return classifiers.fit_perceptron(x, y, size, 0)
     return classifiers.fit_neighbours(x, y, size, 0)
 
 
@@ -79,8 +88,45 @@ def test_forest_thresholds_survive_single_precision():
     forest = classifiers.fit_forest(x, y, 3, 0, 1)
     theirs = RandomForestClassifier(200, class_weight="balanced", random_state=0).fit(x, y)
     assert np.array_equal(forest.probabilities(x), theirs.predict_proba(x))
-    limits = classifiers._float32_below(np.array([1 / 3, 0.1, -0.1, 0.5]))
+    limits = float32_below(np.array([1 / 3, 0.1, -0.1, 0.5]))
     assert np.all(limits.astype(np.float64) <= [1 / 3, 0.1, -0.1, 0.5])
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_boosting_and_network_are_scikit_learns(classes):
+    x, y = samples(classes)
+    boosted = fitted("boosting", x, y, classes)
+    theirs = HistGradientBoostingClassifier(
+        max_iter=50, learning_rate=0.15, max_leaf_nodes=15, min_samples_leaf=10,
+        l2_regularization=1.0, max_features=0.2, max_bins=63, class_weight="balanced",
+        early_stopping=False, random_state=0).fit(x, y)
+    assert np.allclose(boosted.probabilities(x), theirs.predict_proba(x))
+    one, two = fitted("mlp", x, y, classes), fitted("mlp", x, y, classes)
+    assert np.array_equal(one.probabilities(x), two.probabilities(x))  # same seed
+    scaled = StandardScaler().fit_transform(x)
+    theirs = MLPClassifier((128,), alpha=0.1, batch_size=64, max_iter=40, n_iter_no_change=40,
+                           random_state=0)
+    theirs.fit(scaled.astype(np.float32), y, compute_sample_weight("balanced", y))
+    assert one.probabilities(x) == pytest.approx(theirs.predict_proba(scaled), abs=0.02)
+
+
+@pytest.mark.parametrize("model", ["boosting", "mlp"])
+def test_rare_classes_weigh_as_much_as_common_ones(model):
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], [570, 30])
+    x = (y[:, None] * 1.0 + rng.normal(size=(600, 10))).astype(np.float32)
+    new = (np.repeat([0, 1], 200)[:, None] * 1.0 + rng.normal(size=(400, 10))).astype(np.float32)
+    found = fitted(model, x, y, 2).probabilities(new).argmax(1)
+    assert (found[200:] == 1).mean() > 0.6
+
+
+def test_a_window_is_mapped_in_batches_of_bounded_size(tmp_path, monkeypatch):
+    x, y = samples()
+    path = tmp_path / "a.head.onnx"
+    write_head(path, fitted("neighbours", x, y, 3), card(LAYOUT, 3, "neighbours"), gate(x, y), x)
+    whole, head = Head.open(path).probabilities(x), Head.open(path)
+    monkeypatch.setattr(headfile, "_BATCH", 7)
+    assert head.probabilities(x) == pytest.approx(whole, abs=1e-6)
 
 
 @pytest.mark.parametrize("model", classifiers.MODELS)
@@ -118,7 +164,7 @@ def test_area_of_applicability_known_answer():
     _, _, own = training_dissimilarity(prepared, np.array([0, 0, 1, 1]), False)
     assert own == pytest.approx([0.200431, 0.448178, 0.200431, 1.445331], abs=1e-6)
     new = (np.array([[2, 2], [0.2, 0.1], [9, 9]]) - mean) / sd * weights
-    gate = Gate(False, classifiers.Standard(np.zeros(2), np.ones(2)), prepared, dbar, threshold)
+    gate = Gate(False, Standard(np.zeros(2), np.ones(2)), prepared, dbar, threshold)
     assert gate.dissimilarity(new) == pytest.approx([0.566905, 0.082640, 2.240890], abs=1e-5)
     assert gate.unlike(new).tolist() == [False, False, True]
 
@@ -198,6 +244,6 @@ def test_a_head_that_differs_is_never_written(tmp_path):
 def test_the_axes_of_an_embedding_keep_their_own_spread():
     rng = np.random.default_rng(0)
     x = (rng.normal(size=(500, 4)) * [3, 1, 5, 0.5]).astype(np.float32)
-    standard = classifiers.Standard.of(x, embedded=2)
+    standard = Standard.of(x, embedded=2)
     assert standard.scale[0] == standard.scale[1] == pytest.approx(1 / np.sqrt(5), rel=0.1)
     assert standard.scale[2:] == pytest.approx([1 / 5, 2], rel=0.1)

@@ -121,7 +121,7 @@ def test_empty_classes_odd_geometries_and_conflicts_are_left_out(tmp_path):
     assert (40, 0) not in pixels and (50, 0) not in pixels
     assert (10, 0) in pixels and (10, 1) not in pixels
     texts = " ".join(text for _, text in said)
-    assert "Left out 1 of 6 features" in texts and "2 pixels have labels of two classes" in texts
+    assert "Left out 1 of 6 features" in texts and "2 pixels have two different labels" in texts
 
 
 def test_multi_parts_heights_and_collections_are_understood(tmp_path):

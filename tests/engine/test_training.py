@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from rasterio.crs import CRS
 
 from earthprint.engine.context import JobContext
 from earthprint.engine.errors import Cancelled, UserError
+from earthprint.engine.heads import training
 from earthprint.engine.heads.labels import Labels
 from earthprint.engine.heads.layout import KINDS, FeatureLayout, SensorSeries
 from earthprint.engine.heads.training import train
@@ -80,6 +83,31 @@ def test_same_seed_same_result():
                       model="forest", seed=5) for _ in range(2))
     assert np.array_equal(one.chosen.probabilities, two.chosen.probabilities)
     assert one.baseline is one.chosen
+
+
+def test_automatic_takes_the_forest_only_where_it_is_better():
+    x, labels = parcels(4, number=120, each=4)
+    given = {"kinds": ("bands",), "model": "auto", "seed": 0}
+    result = train(x, LAYOUT, labels, GRID, JobContext(threads=1), **given)
+    assert result.chosen.scores.macro_f1 == max(t.scores.macro_f1 for t in (
+        *result.trials, result.baseline))
+    assert [t.model for t in (*result.trials, result.baseline)] == ["logistic", "forest"]
+    far = (np.abs(x[:, 6]) > 0.7).astype(np.int64)  # no plane parts the middle from both ends
+    far = far[np.unique(labels.groups, return_index=True)[1]][labels.groups]
+    bent = replace(labels, classes=far, legend=Legend.of_names(["a", "b"]))
+    result = train(x, LAYOUT, bent, GRID, JobContext(threads=1), **given)
+    assert result.chosen is result.baseline
+    assert result.card({}, "").model == "forest" and result.layout.kind == "bands"
+
+
+def test_large_label_sets_are_drawn_before_features_are_read(monkeypatch):
+    _, labels = parcels(number=300)
+    monkeypatch.setattr(training, "MOST_SAMPLES", 90)
+    said = []
+    drawn = training.drawn(labels, 0, JobContext(on_log=lambda _, text: said.append(text)))
+    assert len(drawn) == 90 and np.bincount(drawn.classes).tolist() == [30, 30, 30]
+    assert "90 of 3600 samples are used" in said[0]
+    assert training.drawn(drawn, 0, JobContext()) is drawn
 
 
 def test_unknown_classifiers_and_cancelling():

@@ -1,0 +1,117 @@
+"""The file of a head: a checked ONNX graph with what it means in its metadata."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper
+
+from ..errors import UserError
+from .standard import constant
+
+CARD_KEY, GATE_KEY = "earthprint_card", "earthprint_gate"
+_OPSET, _ML_OPSET, _IR = 17, 3, 8  # read by onnxruntime 1.19 and later
+_TOLERANCE = 1e-4  # of what file and trained model answer, over the size of the answers
+_BATCH = 1024  # rows at a time: distances to all neighbours then take 16 MB
+
+
+class HeadFile:
+    """An opened head file: its metadata, and what its graph answers."""
+
+    def __init__(self, path: Path, session: onnxruntime.InferenceSession) -> None:
+        self.path, self._session = path, session
+        self.metadata: dict[str, str] = session.get_modelmeta().custom_metadata_map
+        self._output = session.get_outputs()[0]
+
+    @classmethod
+    def open(cls, path: Path, threads: int = 1) -> HeadFile:
+        """Open a file; a `UserError` says why it cannot be a head."""
+        path = Path(path)
+        if not path.exists():
+            raise UserError(f"The head {path.name} was not found in {path.parent}. "
+                            "Choose the file again.")
+        try:
+            return cls(path, _session(path.read_bytes(), threads))
+        except Exception as error:  # onnxruntime has a class of its own for every refusal
+            raise UserError(f"{path.name} cannot be read as a head "
+                            f"({str(error).splitlines()[0]}). Train it again.") from error
+
+    @property
+    def kind(self) -> str:
+        """What the card says that the file is; "" without a card."""
+        try:
+            return str(json.loads(self.metadata[CARD_KEY])["kind"])
+        except (KeyError, TypeError, json.JSONDecodeError):
+            return ""
+
+    def refuse(self, reason: object) -> UserError:
+        """The error for a card that is not a head's."""
+        return UserError(f"{self.path.name} is not an Earthprint head ({reason}). "
+                         "Choose a file made by Train head.")
+
+    def run(self, features: np.ndarray) -> np.ndarray:
+        """(n, targets) float32 from (n, k) features, batch by batch."""
+        if not len(features):
+            return np.zeros((0, self._output.shape[1]), np.float32)
+        features = np.ascontiguousarray(features, np.float32)
+        return np.concatenate([
+            self._session.run([self._output.name],
+                              {"features": features[start:start + _BATCH]})[0]
+            for start in range(0, len(features), _BATCH)])
+
+
+def build(nodes: Sequence[onnx.NodeProto], constants: dict[str, np.ndarray], features: int,
+          output: str, targets: int) -> onnx.ModelProto:
+    """A model from "features" (n, features) to `output` (n, targets)."""
+    model = helper.make_model(
+        helper.make_graph(
+            nodes, "head",
+            [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", features])],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["n", targets])],
+            [constant(name, value) for name, value in constants.items()]),
+        opset_imports=[helper.make_opsetid("", _OPSET),
+                       helper.make_opsetid("ai.onnx.ml", _ML_OPSET)],
+        producer_name="earthprint")
+    model.ir_version = _IR
+    return model
+
+
+def write(path: Path, model: onnx.ModelProto, card: str, gate: str, check: np.ndarray,
+          expected: np.ndarray) -> None:
+    """Write a head under a temporary name, check it, and rename it.
+
+    Args:
+        path: of the finished file.
+        model: the graph.
+        card, gate: for the metadata.
+        check: (n, k) features on which the file must answer as expected.
+        expected: (n, targets) answers of the trained model.
+
+    Raises:
+        RuntimeError: file and model differ by more than 1e-4 of the largest answer, or of 1.
+    """
+    helper.set_model_props(model, {CARD_KEY: card, GATE_KEY: gate})
+    raw = model.SerializeToString()
+    written = _session(raw, 1).run(None, {"features": check.astype(np.float32)})[0]
+    difference = float(np.abs(expected - written).max())
+    if difference > _TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        raise RuntimeError(f"the written head differs from the trained one by {difference:.2g}")
+    part = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(raw)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _session(raw: bytes, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = max(threads, 1)
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,73 @@
+"""What all models on feature tables share: a graph in the making, and standardised features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A part of an ONNX graph from input "features" to output "raw" (n, targets)."""
+
+    nodes: tuple[onnx.NodeProto, ...]
+    constants: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Standard:
+    """Mean and spread of the training features; NaN becomes the mean.
+
+    Attributes:
+        mean: (k,) float32.
+        scale: (k,) float32, one over the standard deviation; one number for the axes of an
+            embedding, whose different spreads say how much each matters.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of(cls, x: np.ndarray, embedded: int = 0) -> Standard:
+        """Statistics of (n, k) features, the first `embedded` of which are an embedding."""
+        seen = ~np.isnan(x)
+        count = np.maximum(seen.sum(0), 1)
+        mean = np.where(seen, x, 0).sum(0, dtype=np.float64) / count
+        spread = np.sqrt((np.where(seen, x - mean, 0) ** 2).sum(0) / count)
+        if embedded:
+            spread[:embedded] = np.sqrt((spread[:embedded] ** 2).mean())
+        scale = 1 / np.where(spread > 1e-9, spread, 1.0)
+        return cls(mean.astype(np.float32), scale.astype(np.float32))
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """(n, k) float32 standardised features."""
+        return np.where(np.isnan(x), 0, (x - self.mean) * self.scale).astype(np.float32)
+
+    def filled(self, x: np.ndarray) -> np.ndarray:
+        """(n, k) float32 features as they are, NaN as the mean."""
+        return np.where(np.isnan(x), self.mean, x).astype(np.float32)
+
+    def graph(self) -> Graph:
+        """Nodes from "features" over "filled" to "standard"."""
+        nodes = (
+            *self.filling().nodes,
+            helper.make_node("Sub", ["filled", "mean"], ["centred"]),
+            helper.make_node("Mul", ["centred", "scale"], ["standard"]),
+        )
+        return Graph(nodes, {"mean": self.mean, "scale": self.scale})
+
+    def filling(self) -> Graph:
+        """Nodes from "features" to "filled"."""
+        nodes = (
+            helper.make_node("IsNaN", ["features"], ["absent"]),
+            helper.make_node("Where", ["absent", "mean", "features"], ["filled"]),
+        )
+        return Graph(nodes, {"mean": self.mean})
+
+
+def constant(name: str, value: np.ndarray) -> TensorProto:
+    """A named constant of a graph."""
+    return numpy_helper.from_array(np.asarray(value), name)
