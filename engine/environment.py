@@ -18,7 +18,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCHER = ROOT / "engine" / "launch.py"
 REQUIREMENTS = ROOT / "requirements" / "engine.txt"
+IMPORT_REQUIREMENTS = ROOT / "requirements" / "import.txt"
 STAMP = "earthprint.stamp"
+IMPORT_STAMP = "earthprint-import.stamp"
+#: What the extra takes on Linux: a wheel of PyTorch and what it needs.
+IMPORT_DOWNLOAD_MB, IMPORT_DISK_MB = 210, 870
 #: Interpreters that the pinned wheels exist for.
 VERSIONS = ("3.11", "3.12", "3.13")
 
@@ -48,6 +52,7 @@ def clean_variables() -> dict[str, str]:
             if name not in _FOREIGN and not name.startswith(_FOREIGN_STARTS)}
     kept["PYTHONUTF8"] = "1"
     kept["NUMBA_CACHE_DIR"] = str(_cache_folder() / "numba")
+    kept["EARTHPRINT_MODELS"] = str(models_folder())
     return kept
 
 
@@ -77,13 +82,26 @@ def folder() -> Path:
     return Path(data) / "earthprint" / "engine"
 
 
+def models_folder() -> Path:
+    """Where the user's own encoders and heads are kept; it may not exist yet."""
+    if os.environ.get("EARTHPRINT_MODELS"):
+        return Path(os.environ["EARTHPRINT_MODELS"])
+    return folder().parent / "models"
+
+
 def _python_in(place: Path) -> Path:
     return place / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
-def fingerprint() -> str:
+def fingerprint(requirements: Path = REQUIREMENTS) -> str:
     """What the environment must have been made from to be current."""
-    return hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    return hashlib.sha256(requirements.read_bytes()).hexdigest()
+
+
+def can_import() -> bool:
+    """Whether the extra that imports official weights is there and current."""
+    stamp = folder() / IMPORT_STAMP
+    return stamp.exists() and stamp.read_text("utf-8").strip() == fingerprint(IMPORT_REQUIREMENTS)
 
 
 def find_python() -> Path | None:
@@ -144,6 +162,7 @@ def create(
     on_progress: Callable[[float, str], None] | None = None,
     on_log: Callable[[str], None] | None = None,
     is_cancelled: Callable[[], bool] | None = None,
+    with_import: bool = False,
 ) -> None:
     """Make the environment in `folder()`, or mend it; does nothing when it is in order.
 
@@ -151,43 +170,64 @@ def create(
         on_progress: called with (fraction 0..1, text).
         on_log: called with each line of pip's output.
         is_cancelled: asked whether to stop.
+        with_import: also install what imports official weights (PyTorch).
 
     Raises:
         SetUpError: with one sentence for the user and pip's last lines as details.
         SetUpCancelled: after `is_cancelled` said so.
     """
     say = on_progress or (lambda fraction, text: None)
-    if problem() is None:
-        return
+    extra = with_import and not can_import()
+    base = problem() is not None
+    share = 0.6 if base and extra else float(base)
+    if base:
+        _create_base(lambda fraction, text: say(share * fraction, text), on_log, is_cancelled)
+    if extra:
+        say(share, f"Installing PyTorch (about {IMPORT_DOWNLOAD_MB} MB to download)")
+        _install(IMPORT_REQUIREMENTS, lambda done, text: say(share + (1 - share) * done, text),
+                 on_log, is_cancelled)
+        stamp = folder() / IMPORT_STAMP
+        stamp.write_text(fingerprint(IMPORT_REQUIREMENTS), encoding="utf-8")
+    if base or extra:
+        say(1.0, "The engine is ready.")
+
+
+def _create_base(say: Callable[[float, str], None], on_log: Callable[[str], None] | None,
+                 is_cancelled: Callable[[], bool] | None) -> None:
+    """The environment without extras."""
     place = folder()
     stamp = place / STAMP
     if stamp.exists():
         stamp.unlink()
     say(0.0, f"Making a Python environment in {place}")
-    python = _python_in(place)
-    if not python.exists():
+    if not _python_in(place).exists():
         _command([base_python(), "-I", "-m", "venv", str(place)], on_log, is_cancelled)
     say(0.05, "Installing packages (about 300 MB to download, 1 GB on disk)")
-    wanted = sum(1 for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines()
-                 if line and not line.startswith("#"))
+    _install(REQUIREMENTS, lambda done, text: say(0.05 + 0.85 * done, text), on_log, is_cancelled)
+    say(0.9, "Testing the engine")
+    _command([str(_python_in(place)), "-I", str(LAUNCHER), "selftest"], on_log, is_cancelled)
+    stamp.write_text(fingerprint(), encoding="utf-8")
+
+
+def _install(requirements: Path, say: Callable[[float, str], None],
+             on_log: Callable[[str], None] | None, is_cancelled: Callable[[], bool] | None) -> None:
+    """Let pip install a file of requirements."""
+    wanted = sum(1 for line in requirements.read_text(encoding="utf-8").splitlines()
+                 if line and not line.startswith(("#", "-")))
     seen = []
 
     def follow(line: str) -> None:
         if line.startswith("Collecting "):
             seen.append(line)
-            say(min(0.05 + 0.6 * len(seen) / (3.0 * wanted), 0.65), line)
+            say(min(0.7 * len(seen) / (3.0 * wanted), 0.7), line)
         elif line.startswith("Installing collected"):
-            say(0.7, "Unpacking packages")
+            say(0.75, "Unpacking packages")
         if on_log is not None:
             on_log(line)
 
-    _command([str(python), "-m", "pip", "install", "--disable-pip-version-check",
-              "--only-binary=:all:", "--progress-bar=off", "-r", str(REQUIREMENTS)],
+    _command([str(_python_in(folder())), "-m", "pip", "install", "--disable-pip-version-check",
+              "--only-binary=:all:", "--progress-bar=off", "-r", str(requirements)],
              follow, is_cancelled)
-    say(0.9, "Testing the engine")
-    _command([str(python), "-I", str(LAUNCHER), "selftest"], on_log, is_cancelled)
-    stamp.write_text(fingerprint(), encoding="utf-8")
-    say(1.0, "The engine is ready.")
 
 
 def _command(words: list[str], on_line: Callable[[str], None] | None,

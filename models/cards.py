@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 METADATA_KEY = "earthprint_card"
+#: Bytes of weights that one ONNX file holds; its format ends at 2 GB.
+EXTERNAL = 1_800_000_000
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Card:
         window: side of a network's window in pixels, a multiple of patch; 1 for a pixel encoder.
         margin: patches at each side of a window that see too little around them and are dropped.
         variant: what the adapter must know beside the system: statistics, a layout; "" for none.
+        source: of an imported encoder: which file, its hash, when, and terms that were accepted.
     """
 
     name: str
@@ -96,6 +99,7 @@ class Card:
     window: int = 1
     margin: int = 0
     variant: str = ""
+    source: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a card that programs could not rely on."""
@@ -161,18 +165,33 @@ def read_card(path: str | Path) -> Card:
     return Card.from_metadata({p.key: p.value for p in model.metadata_props}, path)
 
 
+def weights_beside(path: str | Path) -> Path:
+    """Where the weights of an ONNX file lie that are too large for it."""
+    return Path(f"{path}.data")
+
+
 def write_card(path: str | Path, card: Card) -> Card:
-    """Put the card into an ONNX file, in one step, and return it with the weights' hash."""
+    """Put the card into an ONNX file, in one step, and return it with the weights' hash.
+
+    Weights of more than `EXTERNAL` bytes are put into one file beside it.
+    """
     import onnx
 
     model = onnx.load(str(path))
-    digest = hashlib.sha256()
+    digest, size = hashlib.sha256(), 0
     for tensor in sorted(model.graph.initializer, key=lambda t: t.name):
-        digest.update(onnx.numpy_helper.to_array(tensor).tobytes())
+        content = onnx.numpy_helper.to_array(tensor).tobytes()
+        digest.update(content)
+        size += len(content)
     card = replace(card, weights_sha256=digest.hexdigest())
     kept = {p.key: p.value for p in model.metadata_props if p.key != METADATA_KEY}
     onnx.helper.set_model_props(model, {**kept, METADATA_KEY: card.to_json()})
     part = Path(f"{path}.part")
-    onnx.save(model, str(part))
+    if size > EXTERNAL:
+        beside = weights_beside(path)
+        beside.unlink(missing_ok=True)  # ONNX appends to a file that is there
+        onnx.save(model, str(part), save_as_external_data=True, location=beside.name)
+    else:
+        onnx.save(model, str(part))
     os.replace(part, path)
     return card

@@ -11,6 +11,8 @@ from types import ModuleType
 from .cards import Card
 
 DEFAULT = "fast"
+#: End of the names of heads, which lie beside encoders in the user's folder.
+HEAD_SUFFIX = ".head.onnx"
 _ROOM = Path(__file__).resolve().parent
 
 
@@ -25,7 +27,7 @@ def bundled(folders: Iterable[str | Path] = ()) -> dict[str, Path]:
         found += sorted(Path(folder).glob("*.onnx"))
     encoders: dict[str, Path] = {}
     for path in found:
-        if not path.name.endswith(".head.onnx"):
+        if not path.name.endswith(HEAD_SUFFIX):
             encoders.setdefault(path.stem, path)
     return encoders
 

@@ -11,6 +11,7 @@ from ..processing_provider.identity import icon, metadata
 from ..processing_provider.provider import EarthprintProvider
 from ..processing_provider.translation import tr
 from .documents import DocumentsDialog
+from .models.dialog import ModelsDialog
 from .search.search import SimilaritySearch
 from .setup_dialog import SetUpDialog
 
@@ -45,6 +46,7 @@ class EarthprintPlugin:
         self._search = SimilaritySearch(self._iface)
         self._iface.addPluginToMenu(MENU, self._search.action)
         for name, text, slot in (
+            ("models", tr("Models…"), self.show_models),
             ("setup", tr("Set Up Environment…"), self.set_up),
             ("documentation", tr("Documentation"), self.show_documentation),
             ("about", tr("About Earthprint…"), self.show_about),
@@ -80,6 +82,10 @@ class EarthprintPlugin:
     def set_up(self) -> None:
         """Show the dialog that makes the engine's environment."""
         self._show("setup", SetUpDialog)
+
+    def show_models(self) -> None:
+        """Show the encoders and heads, and the ways to more of them."""
+        self._show("models", ModelsDialog)
 
     def show_documentation(self) -> None:
         """Show the documents that come with the plugin."""

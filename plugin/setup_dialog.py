@@ -8,6 +8,7 @@ from qgis.core import QgsApplication
 from qgis.gui import QgsCollapsibleGroupBox
 from qgis.PyQt.QtWidgets import (
     QApplication,
+    QCheckBox,
     QDialog,
     QDialogButtonBox,
     QLabel,
@@ -53,11 +54,23 @@ class SetUpDialog(QDialog):
         self._state = QLabel()
         for label in (why, self._place, self._state):
             label.setWordWrap(True)
+        self._import = QCheckBox(
+            tr("Import official weights (adds PyTorch, about {} MB to download)").format(
+                environment.IMPORT_DOWNLOAD_MB
+            )
+        )
+        self._import.setToolTip(
+            tr(
+                "Needed only to turn files of weights that others have published into encoders. "
+                "The encoders that come with Earthprint work without it."
+            )
+        )
+        self._import.toggled.connect(self._refresh)
         self._bar = QProgressBar()
         self._bar.setAccessibleName(tr("Progress of the set-up"))
         self._bar.hide()
         layout = QVBoxLayout(self)
-        for widget in (why, self._place, self._state, self._bar):
+        for widget in (why, self._place, self._import, self._state, self._bar):
             layout.addWidget(widget)
         layout.addWidget(self._details(), 20)
         layout.addStretch(1)  # takes the room while the details are closed
@@ -97,7 +110,7 @@ class SetUpDialog(QDialog):
 
     def start(self) -> None:
         """Install or repair in the background."""
-        self._task = SetUpTask()
+        self._task = SetUpTask(self._import.isChecked())
         self._task.stepped.connect(self._state.setText)
         self._task.logged.connect(self._log.appendPlainText)
         self._task.progressChanged.connect(lambda percent: self._bar.setValue(int(percent)))
@@ -128,27 +141,39 @@ class SetUpDialog(QDialog):
         self._refresh()
         self._state.setText(sentence)
 
-    def _refresh(self) -> None:
+    def _refresh(self, *_changed: object) -> None:
         """Show what is so now."""
         running = self._task is not None
         problem = environment.problem()
+        imports = environment.can_import()
+        if imports:
+            self._import.setChecked(True)
+        self._import.setEnabled(not running and not imports)
+        extra = self._import.isChecked() and not imports
+        more_gb = extra * environment.IMPORT_DISK_MB / 1000
         free = free_gb()
-        enough = free >= NEEDED_GB
+        enough = free >= more_gb + (NEEDED_GB if problem else 0.0)
         self._place.setText(
-            tr("Folder: {}\nNeeded: 300 MB to download, {:.1f} GB on disk; free: {:.0f} GB").format(
-                environment.folder(), NEEDED_GB, free
+            tr("Folder: {}\nNeeded: {} MB to download, {:.1f} GB on disk; free: {:.0f} GB").format(
+                environment.folder(),
+                300 + extra * environment.IMPORT_DOWNLOAD_MB,
+                NEEDED_GB + more_gb,
+                free,
             )
         )
-        if problem is None:
+        if problem is None and not extra:
             self._state.setText(tr("The engine is ready."))
         elif not enough:
             self._state.setText(tr("The free space is too small. Free some and open this again."))
+        elif problem is None:
+            self._state.setText(tr("The engine is ready; PyTorch will be added."))
         else:
             self._state.setText(
                 problem if environment.find_python() else tr("The engine is not set up yet.")
             )
-        self._start.setText(tr("Repair") if environment.find_python() else tr("Install"))
-        self._start.setEnabled(not running and problem is not None and enough)
+        broken = problem is not None and environment.find_python() is not None
+        self._start.setText(tr("Repair") if broken else tr("Install"))
+        self._start.setEnabled(not running and (problem is not None or extra) and enough)
         self._start.setDefault(True)
         self._stop.setEnabled(running)
         self._bar.setVisible(running)

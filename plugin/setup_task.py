@@ -23,15 +23,18 @@ class SetUpTask(QgsTask):
     logged = pyqtSignal(str)
     ended = pyqtSignal(bool, str)
 
-    def __init__(self) -> None:
+    def __init__(self, with_import: bool = False) -> None:
         super().__init__(tr("Set up Earthprint's engine"), QgsTask.Flag.CanCancel)
+        self._with_import = with_import
         self._sentence = ""
 
     def run(self) -> bool:
         """Work on a thread of the task manager."""
         close_shared_client()
         try:
-            environment.create(self._progress, self.logged.emit, self.isCanceled)
+            environment.create(
+                self._progress, self.logged.emit, self.isCanceled, self._with_import
+            )
         except environment.SetUpCancelled:
             self._sentence = tr("Stopped. What was downloaded is kept for the next try.")
             return False

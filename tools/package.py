@@ -11,8 +11,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LEFT_OUT = ("tests/", "benchmarks/", "tools/", ".", "run", "build/", "out/",
-            "models/training/", "pyproject.toml")
+LEFT_OUT = ("tests/", "benchmarks/", "tools/", ".", "run", "build/", "out/", "pyproject.toml")
 #: The plugin repository refuses larger files.
 LIMIT = 20_000_000
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import onnxruntime
 
 from ...models import catalogue
 from ...models.cards import Card, read_card
+from .. import environment
 from ..errors import UserError
 
 
@@ -41,7 +41,7 @@ class Encoder:
         Raises:
             UserError: no such encoder, no card, or no usable GPU.
         """
-        known = catalogue.bundled(filter(None, [os.environ.get("EARTHPRINT_MODELS")]))
+        known = catalogue.bundled([environment.models_folder()])
         path = known.get(catalogue.DEFAULT if name.lower() == "automatic" else name, Path(name))
         if not path.is_file():
             raise UserError(f"There is no encoder {name}. Choose one of {', '.join(known)}.")

@@ -6,6 +6,8 @@ over the pixels of a window, since in plain NumPy they would cost more than a sm
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..cards import Card
@@ -17,6 +19,7 @@ from .observations import (
     S1_BANDS,
     S2_BANDS,
     STATISTICS,
+    V1_1,
     V2,
     Frames,
     Selection,
@@ -26,6 +29,28 @@ from .observations import (
 )
 
 BUNDLED = V2.capped(16)  # what `tessera-student` takes
+
+
+def _drawn(count: int, length: int) -> np.ndarray:
+    """v1.0: (length,) random indices into `count` valid observations, ascending.
+
+    The authors draw for each pixel anew; one draw for all pixels with as many observations keeps
+    a pixel's embedding the same whatever lies around it.
+    """
+    chosen = np.random.default_rng(count).choice(count, length, replace=count < length)
+    return np.sort(chosen)
+
+
+V1_0 = Selection((40,), _drawn, none=40)
+DEFAULT = "v2-student"
+_RULES = {  # `Card.variant` to the weights' statistics and choice of observations
+    "v1.0-early": (STATISTICS["v1.0"], V1_0),
+    "v1.0-qat": (STATISTICS["v1.0"], V1_0),
+    "v1.1-mpc": (STATISTICS["v1.1-mpc"], V1_1),
+    "v1.1-aws": (STATISTICS["v1.1-aws"], V1_1),
+    "v2-student": (STATISTICS["v2-student"], V2),
+    "v2-teacher": (STATISTICS["v2-teacher"], V2),
+}
 _OBSERVATIONS = 8192  # of a batch: what the network makes of them stays in the processor's cache
 
 # --- the engine's windows -------------------------------------------------------------------------
@@ -34,7 +59,8 @@ _OBSERVATIONS = 8192  # of a batch: what the network makes of them stays in the 
 def missing(sensors: dict[str, tuple[str, ...]], card: Card | None = None) -> list[str]:
     """Sentences that say why a stack with these sensors and bands cannot be encoded; else empty.
 
-    One sensor is enough, but of a sensor that is there every band is needed.
+    One sensor is enough unless the card says otherwise, but of a sensor that is there every band
+    is needed.
     """
     needs = (("sentinel-2", "Sentinel-2", S2_BANDS), ("sentinel-1", "Sentinel-1", S1_BANDS))
     if not any(sensor in sensors for sensor, _, _ in needs):
@@ -45,7 +71,12 @@ def missing(sensors: dict[str, tuple[str, ...]], card: Card | None = None) -> li
             f"TESSERA needs Sentinel-2 or Sentinel-1 scenes; the stack has {found or 'nothing'}"
             f"{which}. Add such scenes, or use the encoder 'fast'."
         ]
+    needed = [s.sensor for s in card.sensors if not s.optional] if card else []
     return [
+        f"{card.name} needs {name} scenes, which the stack lacks. Add some."
+        for sensor, name, _ in needs
+        if sensor in needed and sensor not in sensors
+    ] + [
         f"TESSERA needs all its {name} bands; {', '.join(lacking)} "
         f"{'is' if len(lacking) == 1 else 'are'} missing in the stack. Add "
         f"{'it' if len(lacking) == 1 else 'them'}, or use the encoder 'fast'."
@@ -54,10 +85,25 @@ def missing(sensors: dict[str, tuple[str, ...]], card: Card | None = None) -> li
     ]
 
 
+def rules_of(card: Card | None) -> tuple[Statistics, Selection]:
+    """The statistics and the choice of observations that a card's variant names.
+
+    Raises:
+        ValueError: if there is no such variant.
+    """
+    name = card.variant if card and card.variant else DEFAULT
+    if name not in _RULES:
+        raise ValueError(
+            f"The encoder {card.name} asks for the rules of '{name}', but TESSERA's adapter knows "
+            f"{', '.join(_RULES)}: import the checkpoint again."
+        )
+    return _RULES[name]
+
+
 def selection_of(card: Card) -> Selection:
-    """v2's choice of observations, capped where the card says how many are used at most."""
-    most = max(sensor.most for sensor in card.sensors)
-    return V2.capped(most) if most else V2
+    """The weights' choice of observations, capped where the card says how many it takes."""
+    most, selection = max(sensor.most for sensor in card.sensors), rules_of(card)[1]
+    return selection.capped(most) if most else selection
 
 
 def batches(
@@ -65,7 +111,7 @@ def batches(
     size: int,
     card: Card | None = None,
     *,
-    statistics: Statistics = STATISTICS["v2-student"],
+    statistics: Statistics | None = None,
     selection: Selection | None = None,
 ) -> Batches:
     """Network inputs for the pixels of a window that have a valid observation.
@@ -73,8 +119,8 @@ def batches(
     Args:
         cube: a window of a stack; one calendar year is what the weights know.
         size: most pixels a batch; long sequences make smaller batches.
-        card: of the encoder, a v2 student; without one it is the bundled `tessera-student`.
-        statistics: of the weights in use, if they are not a v2 student's.
+        card: of the encoder; without one it is the bundled `tessera-student`.
+        statistics: of the weights in use, if they are not what the card says.
         selection: of the weights in use, if it is not what the card says.
 
     Yields:
@@ -82,10 +128,15 @@ def batches(
         of lengths.
     """
     selection = selection or (selection_of(card) if card else BUNDLED)
-    frames = cube_frames(cube, statistics)
+    early = card is not None and card.variant.startswith("v1.0")
+    fill = card is not None and card.variant == "v1.0-qat"
+    frames = cube_frames(cube, statistics or rules_of(card)[0], fill)
     counts = [f.counts for f in frames]
-    bins = [selection.bin(c) for c in counts]
     pixels = np.flatnonzero(counts[0] + counts[1])
+    if early:
+        frames = [_with_masked(f) for f in frames]
+        counts = [f.counts for f in frames]
+    bins = [selection.bin(c) for c in counts]
     pair = (bins[0] * (max(selection.bins) + 1) + bins[1])[pixels]
     tables: dict[int, np.ndarray] = {}
     for kind in np.unique(pair):
@@ -99,6 +150,11 @@ def batches(
                 for name, f, length in zip(("s2", "s1"), frames, lengths, strict=True)
             }
             yield Batch(part, inputs)
+
+
+def _with_masked(frames: Frames) -> Frames:
+    """v1.0: of a pixel without a valid frame all of them are taken."""
+    return replace(frames, valid=frames.valid | ~frames.valid.any(axis=0))
 
 
 def _table(
@@ -122,9 +178,12 @@ def _sequences(frames: Frames, pixels: np.ndarray, length: int, table: np.ndarra
     return out
 
 
-def cube_frames(cube: Cube, statistics: Statistics) -> tuple[Frames, Frames]:
+def cube_frames(
+    cube: Cube, statistics: Statistics, fill_empty_orbit: bool = False
+) -> tuple[Frames, Frames]:
     """Frames of Sentinel-2 and Sentinel-1 of a window; a sensor that is absent has no frames.
 
+    With `fill_empty_orbit` an orbit of Sentinel-1 without frames has one of zeros, as in v1.0 QAT.
     Sentinel-1 scenes of unknown orbit are read as ascending ones.
     """
     pixels = cube.shape[0] * cube.shape[1]
@@ -145,7 +204,8 @@ def cube_frames(cube: Cube, statistics: Statistics) -> tuple[Frames, Frames]:
         _backscatter(values, valid, order, code)
         down = np.array([o == "descending" for o in s1.orbits], bool)[~np.isnat(s1.dates)]
         orbits = {"up": (code[~down], days[~down]), "down": (code[down], days[down])}
-    return optical, radar_frames(*orbits["up"], *orbits["down"], statistics)
+    radar = radar_frames(*orbits["up"], *orbits["down"], statistics, fill_empty_orbit)
+    return optical, radar
 
 
 def _dated(series: Series) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -16,12 +16,33 @@ from typing import Any
 
 from torch import Tensor
 
+from ..cards import Card, SensorBands, TrainingSet
+from .export import used_dimensions
 from .network import (
     MATRYOSHKA,
+    OFFICIAL,
     BackboneConfig,
     TesseraConfig,
+    build,
     shapes,
 )
+from .observations import S1_BANDS, S2_BANDS
+
+__all__ = ["KNOWN", "build", "card_of", "check", "configure", "recognise", "variants_of"]
+
+KNOWN = {
+    "bc9929e3643dfab2744c2ce14e7c14f698703a94e9562e4e0982f9d6540b0691":
+        "TESSERA v2 nano, student_nano.pt of Hugging Face geotessera/TESSERA-V-2.0-2B-N",
+    "92619d4ffc2936895f145fdcf710140b58c23c860e02f01873828b10c6958d95":
+        "TESSERA v2 small, student_small.pt of Hugging Face geotessera/TESSERA-V-2.0-2B-S",
+    "3823be7db9d9cfc93f3c2a47c7699be82821ab4e1117d4d2befdb746941ee96e":
+        "TESSERA v2 medium, student_medium.pt of Hugging Face geotessera/TESSERA-V-2.0-2B-M",
+    "b5f20239dbb1849c01a3e407b095aafe39b0bf764300206af78cb9b85f9ec1e1":
+        "TESSERA v2 large, student_large.pt of Hugging Face geotessera/TESSERA-V-2.0-2B-L",
+    "bfca890a9956485edf9d6be61375fde4cd0b4cb4b47db79596f0523a289aa555":
+        "TESSERA v2 teacher, tessera_v2_2B_teacher.pt of Hugging Face "
+        "geotessera/TESSERA-V-2.0-2B-Teacher",
+}  # fmt: skip
 
 NESTINGS = (  # key of the tensors, key of the settings
     ("encoder_state_dict", "arch"),
@@ -226,3 +247,85 @@ def _size(state: Mapping[str, Tensor], name: str, axis: int) -> int:
     if state[name].ndim <= axis:
         raise ValueError(f"wrong shape in weights of TESSERA: {name} {tuple(state[name].shape)}")
     return state[name].shape[axis]
+
+
+# --- the card -------------------------------------------------------------------------------------
+
+_WEIGHTS = {  # of the network to the sets of rules that the adapter knows, the usual one first
+    "v1.0_early": ("v1.0-early",), "v1.0_qat": ("v1.0-qat",), "v1.1": ("v1.1-mpc", "v1.1-aws"),
+    "v2_student": ("v2-student",), "v2_teacher": ("v2-teacher",),
+}  # fmt: skip
+_RULES = {
+    "v1.0": "40 observations of each sensor, drawn as at random, the same for all pixels with as "
+    "many valid ones; repeated where there are fewer.",
+    "v1.1": "All valid observations of a calendar year, filled up to 8, 16 ... 256 by repeating "
+    "some; thinned evenly beyond.",
+}
+
+
+def variants_of(config: TesseraConfig) -> tuple[str, ...]:
+    """What the adapter may do for these weights: v1.1 was published for two sources of scenes."""
+    return _WEIGHTS[config.variant]
+
+
+def card_of(config: TesseraConfig, variant: str = "") -> Card:
+    """The card of an encoder with official weights of this configuration.
+
+    Args:
+        config: of the weights.
+        variant: one of `variants_of`; "" for the usual one.
+    """
+    variant = variant or variants_of(config)[0]
+    first = config.variant.startswith("v1.0")
+    sizes = {
+        (c.variant, c.s2.width): name.removeprefix("v2_student_") for name, c in OFFICIAL.items()
+        if c.variant == "v2_student"
+    }  # fmt: skip
+    size = sizes.get((config.variant, config.s2.width), "")
+    name = f"tessera-{variant}" + (f"-{size}" if size else "")
+    most = 40 if first else 0
+    used = used_dimensions(config)
+    needs = "Needed; all ten bands." if first else "All ten bands or none of the sensor."
+    return Card(
+        name=name.replace("v2-student-", "v2-"),
+        version="1.0",
+        system="tessera",
+        paper="Feng et al., TESSERA, CVPR 2026, arXiv 2506.20380; v2: arXiv 2607.03949.",
+        licence_code="MIT",
+        licence_weights="CC0-1.0",
+        sensors=(
+            SensorBands("sentinel-2", S2_BANDS, "reflectance 0..1", not first, needs, most),
+            SensorBands("sentinel-1", S1_BANDS, "dB", config.variant != "v1.0_early",
+                        "Both or none of the sensor. Scenes of unknown orbit count as ascending.",
+                        most),
+        ),
+        observations=_RULES.get(variant[:4], _RULES["v1.1"]),
+        unit="pixel",
+        patch=1,
+        ground_size_m=10.0,
+        dimensions=used,
+        prefixes=tuple(k for k in config.prefixes if k < used),
+        normalisation="Sentinel-2 as digital numbers, Sentinel-1 as code (2 dB + 50) 200, both "
+        f"standardised by the constants of {variant}. Output: "
+        + ("the first 128 of 192 numbers, as the authors store them."
+           if used < config.dimensions else "the whole vector."),
+        missing_input="Masked dates are left out and others repeated; there is no mask in the "
+        "network. A sensor without any valid date is "
+        + ("zeros or, where all its dates are masked, those." if first else "a row of zeros."),
+        training_data=(
+            TrainingSet("Sentinel-1 and Sentinel-2 pixel time series, worldwide, 2017-2024",
+                        "Copernicus Sentinel data", "arXiv 2506.20380"),
+        ),
+        results=(),
+        limits=(
+            "A time series model of one pixel: no texture, no shape; from one date it knows "
+            "little.",
+            "Vectors computed here need not match downloaded ones: scenes, masks and versions "
+            "differ. Never mix versions.",
+            "v1.1 has weights for scenes of Microsoft's archive (mpc) and of Amazon's (aws), which "
+            "the file itself does not tell." if variant.startswith("v1.1") else
+            "Made for the level-2A scenes of Microsoft's archive (mpc).",
+            "Heavy without a graphics card; the bundled tessera-student is made for that.",
+        ),
+        variant=variant,
+    )  # fmt: skip

@@ -1,7 +1,8 @@
-"""TESSERA v1.0 QAT and v1.1 for ONNX with any number of observations.
+"""TESSERA for ONNX with any number of observations.
 
-Their hand-written GRU is a Python loop, which tracing would unroll for one length. ONNX's own GRU
-computes the same with its reset gate before the matrix and the update gate mirrored:
+The hand-written GRU of v1.0 QAT and v1.1 is a Python loop, which tracing would unroll for one
+length. ONNX's own GRU computes the same with its reset gate before the matrix and the update gate
+mirrored:
 (1 - z) h + z n = z' h + (1 - z') n with z' = 1 - z = sigmoid(-a) where z = sigmoid(a).
 """
 
@@ -13,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .network import GRUCell, GRUCellPooling, Tessera
+from ..training.export import Exportable
+from .network import GRUCell, GRUCellPooling, Tessera, TesseraConfig
 
 
 class _OnnxGRU(torch.autograd.Function):
@@ -63,7 +65,7 @@ class ExportableGRUCell(nn.Module):
         return states.squeeze(1).transpose(0, 1)
 
 
-def exportable(network: Tessera) -> Tessera:
+def onnx_ready(network: Tessera) -> Tessera:
     """A copy in evaluation mode that `torch.onnx.export(..., dynamo=False)` keeps free of T."""
     network = copy.deepcopy(network).eval()
     for module in network.modules():
@@ -71,3 +73,37 @@ def exportable(network: Tessera) -> Tessera:
             cells = module.temporal_context
             cells["gru_cell"] = ExportableGRUCell(cells["gru_cell"])
     return network
+
+
+class Features(nn.Module):
+    """The embedding as far as the authors use it: of v1.1 the first 128 of 192 numbers."""
+
+    def __init__(self, network: Tessera, used: int):
+        super().__init__()
+        self.network = onnx_ready(network)
+        self.used = used
+
+    def forward(self, s2: Tensor, s1: Tensor) -> Tensor:
+        """s2 (n, T2, 11) and s1 (n, T1, 3) to (n, used)."""
+        return self.network(s2, s1)[:, : self.used]
+
+
+def used_dimensions(config: TesseraConfig) -> int:
+    """How many numbers of an embedding the authors use."""
+    return min(config.dimensions, 128) if config.variant == "v1.1" else config.dimensions
+
+
+def exportable(network: Tessera, config: TesseraConfig) -> Exportable:
+    """The network with the adapter's inputs, any number of pixels and of observations."""
+    generator = torch.Generator().manual_seed(0)
+
+    def sequence(n: int, length: int, bands: int) -> Tensor:
+        days = torch.randint(1, 367, (n, length, 1), generator=generator)
+        return torch.cat([torch.randn(n, length, bands, generator=generator), days], dim=-1)
+
+    sizes = ((3, 16, 24), (1, 1, 8), (5, 24, 1), (2, 40, 40), (2, 64, 128))
+    return Exportable(
+        Features(network, used_dimensions(config)).eval(),
+        {"s2": {0: "pixels", 1: "s2_dates"}, "s1": {0: "pixels", 1: "s1_dates"}},
+        tuple((sequence(n, t2, 10), sequence(n, t1, 2)) for n, t2, t1 in sizes),
+    )

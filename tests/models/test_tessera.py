@@ -15,7 +15,7 @@ from earthprint.models import conformance  # noqa: E402
 from earthprint.models.cube import Cube, Series  # noqa: E402
 from earthprint.models.tessera import adapter, observations  # noqa: E402
 from earthprint.models.tessera.checkpoint import recognise  # noqa: E402
-from earthprint.models.tessera.export import exportable  # noqa: E402
+from earthprint.models.tessera.export import onnx_ready  # noqa: E402
 from earthprint.models.tessera.network import (  # noqa: E402
     OFFICIAL,
     BackboneConfig,
@@ -556,7 +556,7 @@ def test_an_exported_network_agrees_at_every_length(name, tmp_path):
     network = build(EXPORTS[name]).eval()
     path = str(tmp_path / "network.onnx")
     torch.onnx.export(
-        exportable(network),
+        onnx_ready(network),
         (torch.randn(3, 16, 11), torch.randn(3, 24, 3)),
         path,
         dynamo=False,

@@ -53,7 +53,7 @@ def test_set_up_says_what_it_takes(qgis_app, qtbot):
 def test_set_up_on_a_bare_machine(qgis_app, qtbot, no_engine, monkeypatch):
     """Failure is a sentence, the log can be read, and another try is possible."""
 
-    def fail(on_progress, on_log, is_cancelled):
+    def fail(on_progress, on_log, is_cancelled, with_import):
         on_progress(0.4, "Installing packages")
         on_log("Collecting numpy")
         raise environment.SetUpError("The set-up stopped: no network. Choose Repair.", "pip: no")
@@ -71,7 +71,7 @@ def test_set_up_on_a_bare_machine(qgis_app, qtbot, no_engine, monkeypatch):
 
 
 def test_set_up_can_be_stopped(qgis_app, qtbot, no_engine, monkeypatch):
-    def wait(on_progress, on_log, is_cancelled):
+    def wait(on_progress, on_log, is_cancelled, with_import):
         on_progress(0.1, "Installing packages")
         while not is_cancelled():
             pass
@@ -92,7 +92,7 @@ def test_set_up_can_be_stopped(qgis_app, qtbot, no_engine, monkeypatch):
 def test_unloading_while_setting_up(qgis_app, qtbot, no_engine, monkeypatch):
     begun, ended = [], []
 
-    def wait(on_progress, on_log, is_cancelled):
+    def wait(on_progress, on_log, is_cancelled, with_import):
         begun.append(True)
         while not is_cancelled():
             pass
@@ -105,6 +105,29 @@ def test_unloading_while_setting_up(qgis_app, qtbot, no_engine, monkeypatch):
     qtbot.waitUntil(lambda: bool(begun), timeout=5000)
     dialog.discard()
     qtbot.waitUntil(lambda: bool(ended), timeout=5000)
+
+
+def test_set_up_offers_what_imports_weights(qgis_app, qtbot, monkeypatch, tmp_path):
+    """An engine in order can still get PyTorch; once it is there nothing is left to do."""
+    made = []
+
+    def add(on_progress, on_log, is_cancelled, with_import):
+        made.append(with_import)
+
+    monkeypatch.setattr(environment, "create", add)
+    monkeypatch.setattr(environment, "can_import", lambda: bool(made))
+    dialog = SetUpDialog()
+    qtbot.addWidget(dialog)
+    dialog.show()
+    assert "210 MB" in dialog._import.text() and not dialog._start.isEnabled()
+    dialog._import.setChecked(True)
+    assert dialog._start.isEnabled() and dialog._start.text() == "Install"
+    assert "510 MB" in dialog._place.text() and "2.4 GB" in dialog._place.text()
+    dialog.start()
+    qtbot.waitUntil(lambda: dialog._task is None, timeout=5000)
+    assert made == [True]
+    assert dialog._import.isChecked() and not dialog._import.isEnabled()
+    assert not dialog._start.isEnabled()
 
 
 def test_set_up_without_space(qgis_app, qtbot, no_engine, monkeypatch):

@@ -1,0 +1,1 @@
+"""Encoders from elsewhere: official checkpoints, and any ONNX model with a description."""
