@@ -37,7 +37,7 @@ class Ramp:
             f'      <item value="{self.low + step * k!r}" color="{color}" alpha="255" '
             f"label={quoteattr(self.label.format(self.low + step * k))}/>\n"
             for k, color in enumerate(self.colors))
-        return _document(
+        return document(
             '  <rasterrenderer type="singlebandpseudocolor" band="1" '
             f'opacity="{self.opacity:g}" alphaBand="-1" classificationMin="{self.low!r}" '
             f'classificationMax="{self.high!r}" nodataColor="">\n   <rastershader>\n'
@@ -55,12 +55,13 @@ def classes_qml(legend: Legend) -> str:
     entries = "".join(
         f'    <paletteEntry value="{c.value}" color="{c.color}" alpha="255" '
         f"label={quoteattr(c.name)}/>\n" for c in legend.classes)
-    return _document(
+    return document(
         '  <rasterrenderer type="paletted" band="1" opacity="1" alphaBand="-1" nodataColor="">\n'
         f"   <colorPalette>\n{entries}   </colorPalette>\n  </rasterrenderer>\n")
 
 
-def _document(renderer: str) -> str:
+def document(renderer: str) -> str:
+    """A `.qml` of a raster, around its renderer."""
     return ('<!DOCTYPE qgis PUBLIC "http://mrcc.com/qgis.dtd" "SYSTEM">\n'
             '<qgis version="3.22.0" styleCategories="Symbology">\n <pipe>\n'
             '  <provider><resampling enabled="false" zoomedInResamplingMethod="nearestNeighbour" '

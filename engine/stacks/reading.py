@@ -13,7 +13,7 @@ import rasterio
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
-from ...models.cube import Cube, Series
+from ...models.cube import Cube, Series, Weather
 from ..errors import UserError
 from ..rasters.grid import Grid, Window
 from . import masks
@@ -21,7 +21,8 @@ from .assembly import lattice_shift
 from .resampling import Placement, place, resample
 from .scenes import Asset, Scene, file_behind
 from .sensors import in_order
-from .stack import Stack
+from .stack import WEATHER, Stack
+from .weather import check_reach, weather_at
 
 _OPEN = 120  # datasets held open; the others are opened for each window
 _IMPOSSIBLE = 3.0  # reflectance: more comes of negative numbers read as unsigned
@@ -55,9 +56,14 @@ class StackReader:
             stack: what to read.
             memory_mb: budget for one window, see `windows`.
             sensors: only these; None for all.
-            bands: sensor to the bands to read; a sensor that is not named is read whole.
+            bands: sensor to the bands to read; a sensor that is not named is read whole, weather
+                only where it is named with its variables or nothing is chosen.
+
+        Raises:
+            UserError: weather that is asked for by name does not cover the stack's season.
         """
         self.grid = stack.grid
+        self._weather = _weather(stack, sensors, bands)
         self._per_pixel = self.bytes_per_pixel(stack, sensors, bands)
         self._memory = memory_mb * 1e6
         self._plans = _plans(stack, sensors, bands or {})
@@ -113,7 +119,7 @@ class StackReader:
         finally:
             self._window_cache.clear()
             self._places.clear()
-        return Cube((window.rows, window.cols), series)
+        return Cube((window.rows, window.cols), series, self._weather)
 
     def _series(self, sensor: str, plan: _Plan, target: Grid) -> Series:
         """All observations of one sensor."""
@@ -255,6 +261,20 @@ def _plans(stack: Stack, sensors: tuple[str, ...] | None,
         keys = tuple(sorted(dates))
         plans[sensor] = _Plan(kept, keys, tuple(tuple(dates[k]) for k in keys))
     return plans
+
+
+def _weather(stack: Stack, sensors: tuple[str, ...] | None,
+             bands: dict[str, tuple[str, ...]] | None) -> Weather | None:
+    """The stack's weather where it has one and the reader is asked for it."""
+    if stack.weather is None or (sensors is not None and WEATHER not in sensors):
+        return None
+    named = bands is not None and bool(bands.get(WEATHER))
+    if bands is not None and not named:
+        return None
+    found = weather_at(stack.weather, stack.grid, stack.weather_units)
+    if named and stack.season():
+        check_reach(found, stack.weather.name, *stack.season())
+    return found
 
 
 def _shared(plans: dict[str, _Plan]) -> dict[str, dict[str, dict[int, Asset]]]:

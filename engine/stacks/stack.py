@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,10 +16,13 @@ from .assembly import Selection, assemble, reference_grid
 from .masks import RULES
 from .scenes import Asset, Scene, file_behind
 from .sensors import TITLES, in_order
+from .weather import units_in, weather_at
 
-__all__ = ["Asset", "Scene", "Stack", "build_stack", "open_input"]
+__all__ = ["Asset", "Scene", "Stack", "build_stack", "open_input", "with_weather"]
 
 SENSORS = tuple(TITLES)
+#: What `Stack.sensors` calls the weather.
+WEATHER = "weather"
 
 
 @dataclass(frozen=True)
@@ -31,19 +34,27 @@ class Stack:
         scenes: ascending by date, then sensor.
         path: the file it was read from or written to.
         left_out: (file name, reason) of what was given and is no part of it.
+        weather: table or grid of daily weather, see `weather.read_weather`.
+        weather_units: (variable, unit) that the weather's file does not state itself.
     """
 
     grid: Grid
     scenes: tuple[Scene, ...]
     path: Path | None = None
     left_out: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    weather: Path | None = None
+    weather_units: tuple[tuple[str, str], ...] = ()
 
     def sensors(self) -> dict[str, tuple[str, ...]]:
-        """Each sensor's data bands of all scenes together, in wavelength order."""
+        """Each sensor's data bands of all scenes together, in wavelength order.
+
+        Weather counts as a sensor without bands, since no scene has it.
+        """
         bands: dict[str, set[str]] = {}
         for scene in self.scenes:
             bands.setdefault(scene.sensor, set()).update(scene.bands)
-        return {sensor: in_order(names) for sensor, names in sorted(bands.items())}
+        found = {sensor: in_order(names) for sensor, names in sorted(bands.items())}
+        return {**found, WEATHER: ()} if self.weather else found
 
     def season(self) -> list[str]:
         """[first, last] ISO day; empty without dates."""
@@ -69,7 +80,8 @@ class Stack:
             f"1 date {dates[0]}" if dates else "no date")
         files = len({name for name, _ in self.left_out})
         out = f"; left out, all or in part: {files} file{'s' if files > 1 else ''}" if files else ""
-        return f"Stack: {days}, {', '.join(TITLES[s] for s in self.sensors())}{out}"
+        names = ", ".join(TITLES.get(s, "weather") for s in self.sensors())
+        return f"Stack: {days}, {names}{out}"
 
     def grid_summary(self) -> str:
         """One line for the log: the offset of Sentinel-2, the grid."""
@@ -96,6 +108,10 @@ class Stack:
             "earthprint:grid": stac.grid_member(self.grid),
             "earthprint:left_out": [list(pair) for pair in self.left_out],
         }
+        if self.weather:
+            document["earthprint:weather"] = {
+                "href": stac.href(str(self.weather), path.resolve().parent),
+                "units": dict(self.weather_units)}
         partial = path.with_name(f".{path.name}.part")
         try:
             partial.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
@@ -120,12 +136,15 @@ class Stack:
             scenes = tuple(stac.scene(f, folder) for f in document["features"])
             grid = stac.grid_of(document["earthprint:grid"])
             left_out = tuple(tuple(pair) for pair in document.get("earthprint:left_out", ()))
+            given = document.get("earthprint:weather")
+            weather = Path(os.path.normpath(folder / given["href"])) if given else None
+            units = tuple(sorted(given["units"].items())) if given else ()
         except OSError as error:
             raise UserError(f"{path} cannot be opened: {error.strerror}. "
                             "Check the path.") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"`{path.name}` is not a stack. Make one with Build stack.") from error
-        return cls(grid, scenes, path, left_out)
+        return cls(grid, scenes, path, left_out, weather, units)
 
 
 def _row(scene: Scene) -> dict[str, str]:
@@ -145,6 +164,7 @@ def _row(scene: Scene) -> dict[str, str]:
 def build_stack(
     sources: Iterable[Path | str], *, sensor: str = "auto", dates: Iterable[str] = (),
     mask: str = "auto", grid: str = "finest", bands: Iterable[str] = (),
+    weather: Path | str | None = None, weather_units: Mapping[str, str] | str | None = None,
     context: JobContext | None = None,
 ) -> Stack:
     """Build a stack from rasters, folders (with their subfolders), SAFE products and NetCDF.
@@ -157,6 +177,7 @@ def build_stack(
         mask: "auto", "none", or the kind of every mask (a key of `masks.RULES`).
         grid: "finest", or the path of the raster whose pixels all others are fitted to.
         bands: names for files with just as many bands, where files do not tell or are wrong.
+        weather, weather_units: as `with_weather`.
         context: for progress and log.
 
     Raises:
@@ -173,9 +194,34 @@ def build_stack(
     scenes, left_out = assemble([Path(os.path.abspath(s)) for s in sources], choice, context)
     reference = reference_grid(scenes, grid)
     stack = Stack(reference, tuple(scenes), None, tuple(left_out))
+    if weather:
+        stack = with_weather(stack, weather, weather_units, context)
     context.log(stack.summary())
     context.log(stack.grid_summary())
     return stack
+
+
+def with_weather(stack: Stack, path: Path | str, units: Mapping[str, str] | str | None,
+                 context: JobContext) -> Stack:
+    """The stack with a weather table, which is read once to see that it is understood.
+
+    Args:
+        stack: without or with other weather.
+        path: CSV, NetCDF or a folder of NetCDF files.
+        units: variable to unit where the file does not say, also as `temperature=K, wind=m/s`.
+        context: for the log.
+
+    Raises:
+        UserError: as `weather.read_weather`.
+    """
+    path, pairs = Path(os.path.abspath(path)), units_in(units)
+    found = weather_at(path, stack.grid, pairs, context)
+    season = stack.season()
+    first, last = found.dates[[0, -1]].astype(str)
+    if season and (first > season[0] or last < season[1]):
+        context.warn(f"`{path.name}` has weather from {first} to {last}, the rasters reach from "
+                     f"{season[0]} to {season[1]}.")
+    return replace(stack, weather=path, weather_units=pairs)
 
 
 def open_input(paths: Iterable[Path | str], context: JobContext | None = None) -> Stack:

@@ -19,8 +19,8 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
     """Build a stack and write it.
 
     Args:
-        params: sources (paths) or folder; sensor, dates, mask, grid, bands as in
-            `stack.build_stack`; output, a path that by custom ends in .stack.json.
+        params: sources (paths) or folder; sensor, dates, mask, grid, bands, weather, weather_units
+            as in `stack.build_stack`; output, a path that by custom ends in .stack.json.
         context: progress and log.
 
     Returns:
@@ -37,7 +37,8 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
     stack = build_stack(
         sources, sensor=params.get("sensor", "auto"), dates=params.get("dates") or (),
         mask=params.get("mask", "auto"), grid=params.get("grid") or "finest",
-        bands=params.get("bands") or (), context=context.part(0, 0.5),
+        bands=params.get("bands") or (), weather=params.get("weather"),
+        weather_units=params.get("weather_units"), context=context.part(0, 0.5),
     )
     warnings = [f"`{name}` left out: {why}" for name, why in stack.left_out]
     shares = _valid_shares(stack, context.part(0.5, 0.98))
@@ -64,8 +65,9 @@ def _valid_shares(stack: Stack, context: JobContext) -> dict[tuple[str, str, str
 
     One band a sensor and the masks are read, which is enough for clouds and empty borders.
     """
-    first = {sensor: bands[:1] for sensor, bands in stack.sensors().items()}
-    partial = {sensor: bands for sensor, bands in stack.sensors().items()
+    sensors = {sensor: bands for sensor, bands in stack.sensors().items() if bands}
+    first = {sensor: bands[:1] for sensor, bands in sensors.items()}
+    partial = {sensor: bands for sensor, bands in sensors.items()
                if any(first[sensor][0] not in s.bands for s in stack.scenes if s.sensor == sensor)}
     counts: dict[tuple[str, str, str], float] = {}
     places = _places(stack.grid)

@@ -8,7 +8,7 @@ from typing import Any
 from ..context import JobContext
 from ..encoding.pipeline import encode_stack
 from ..stacks.season import one_season
-from ..stacks.stack import open_input
+from ..stacks.stack import open_input, with_weather
 
 
 def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
@@ -17,7 +17,8 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
     Args:
         params: input (paths: one stack, or rasters and folders), output; encoder, extent
             ([left, bottom, right, top, CRS]), start and end (ISO days), upsample (bring the
-            embeddings of patches to the pixels of the rasters).
+            embeddings of patches to the pixels of the rasters), weather and weather_units (as
+            `stack.with_weather`; instead of the stack's own).
         context: surroundings.
 
     Returns:
@@ -25,6 +26,8 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
         ([first, last] ISO day).
     """
     stack = open_input([Path(p) for p in params["input"]], context)
+    if params.get("weather"):
+        stack = with_weather(stack, params["weather"], params.get("weather_units"), context)
     stack = one_season(stack, params.get("start"), params.get("end"), context)
     encoded = encode_stack(stack, params.get("encoder", "automatic"), Path(params["output"]),
                            context, params.get("extent"), bool(params.get("upsample")))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from ..cards import Card
-from ..cube import Batch, Batches, Cube
+from ..cube import Batch, Batches, Cube, Weather
 from ..fast import adapter as fast
 
 SENSOR = "sentinel-2"
 BANDS = fast.BANDS[2:12]
 PATCH = 4
-MOST = 24  # dates of one window
+MOST = 12  # dates of one window
+SPAN = np.timedelta64(240, "D")  # how far a forecast looks back
+#: The network that forecasts; a folder deeper than encoders, since it gives no embeddings.
+FORECASTING = Path(__file__).resolve().parent / "forecast" / "mmvsf-forecast.onnx"
+_YEAR = np.timedelta64(366, "D")  # of weather, at most
 _CLEAR = 0.05  # share of a window that a date must show to be taken
 
 MEAN = fast.MEAN[2:12, None, None].astype(np.float32)
@@ -40,28 +46,99 @@ def inputs(cube: Cube, most: int = MOST) -> dict[str, np.ndarray] | None:
     Raises:
         ValueError: the weather does not reach from the first to the last date.
     """
-    series = cube.series[SENSOR]
-    order = [series.bands.index(band) for band in BANDS]
-    values = series.values[:, order]
-    seen = series.valid & np.isfinite(values).all(axis=1)
-    chosen = clearest(series.dates, seen.mean(axis=(1, 2)), most)
+    dates, values, seen = observations(cube)
+    chosen = clearest(dates, seen.mean(axis=(1, 2)), most)
     if not len(chosen):
         return None
-    seen = seen[chosen]
-    images = np.where(seen[:, None], (values[chosen] - MEAN) / STD, 0)
-    first, last = cube.weather.dates[[0, -1]]
-    dates = series.dates[chosen]
-    if dates[0] < first or dates[-1] > last:
-        raise ValueError(f"The weather reaches from {first} to {last}, the rasters from {dates[0]} "
-                         f"to {dates[-1]}. Give weather for all of it.")
+    weather = _since(cube.weather, dates[-1] - _YEAR)
+    return _given(dates[chosen], values[chosen], seen[chosen], weather, dates[chosen][-1])
+
+
+def forecast_inputs(cube: Cube, target: np.datetime64, most: int = MOST
+                    ) -> dict[str, np.ndarray] | None:
+    """The inputs that forecast the day `target` from the dates before it; None without any.
+
+    Of the dates within `SPAN` days the latest are taken, and weather of the same time.
+
+    Returns:
+        As `inputs`, and target (1,), the day's index in the weather.
+
+    Raises:
+        ValueError: the weather does not reach from the first date to the target.
+    """
+    dates, values, seen = observations(cube)
+    chosen = latest(dates, seen.mean(axis=(1, 2)), target, most)
+    if not len(chosen):
+        return None
+    weather = _since(cube.weather, target - SPAN)
+    given = _given(dates[chosen], values[chosen], seen[chosen], weather, target)
+    day = (target - weather.dates[0]).astype(np.int64)
+    return {**given, "target": np.array([day], np.int64)}
+
+
+def starts(length: int, side: int) -> list[int]:
+    """Where windows of `side` pixels begin along an axis; those that forecast overlap.
+
+    The step is no multiple of a patch, so that the patches of one window never end where those of
+    the next one do, and their blend shows neither.
+    """
+    last = max(length - side, 0)
+    return [*range(0, last, side // 2 - PATCH + 1), last]
+
+
+def weights(side: int) -> np.ndarray:
+    """(side, side) weights of a window's pixels in a blend, falling from the middle to the edges.
+    """
+    fall = np.minimum(np.arange(side) + 0.5, side - np.arange(side) - 0.5) / (side / 2)
+    return np.outer(fall, fall).astype(np.float32)
+
+
+def observations(cube: Cube) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Dates (T,), reflectance (T, 10, H, W) in the order of `BANDS`, and what is seen (T, H, W)."""
+    series = cube.series[SENSOR]
+    values = series.values[:, [series.bands.index(band) for band in BANDS]]
+    return series.dates, values, series.valid & np.isfinite(values).all(axis=1)
+
+
+def reflectance(standardised: np.ndarray) -> np.ndarray:
+    """Images (..., 10, H, W) of the network as reflectance, 0 at least."""
+    return np.maximum(standardised * STD + MEAN, 0)
+
+
+def _since(weather: Weather, day: np.datetime64) -> Weather:
+    """The weather after a day."""
+    kept = weather.dates > day
+    return Weather(weather.dates[kept], weather.values[kept])
+
+
+def _given(dates: np.ndarray, values: np.ndarray, seen: np.ndarray, weather: Weather,
+           until: np.datetime64) -> dict[str, np.ndarray]:
+    """The inputs that all uses share; the weather must reach `until`."""
+    if not len(weather.dates) or dates[0] < weather.dates[0] or until > weather.dates[-1]:
+        reach = (f"from {weather.dates[0]} to {weather.dates[-1]}" if len(weather.dates)
+                 else "nowhere near it")
+        raise ValueError(f"Weather is needed from {dates[0]} to {until}, it reaches {reach}. "
+                         "Give a longer table.")
+    first = weather.dates[0]
     start = int((first - first.astype("datetime64[Y]")).astype(np.int64))
     return {
-        "images": images[None].astype(np.float32),
+        "images": np.where(seen[:, None], (values - MEAN) / STD, 0)[None].astype(np.float32),
         "seen": seen[None].astype(np.float32),
-        "weather": ((cube.weather.values - WEATHER_MEAN) / WEATHER_STD)[None].astype(np.float32),
+        "weather": ((weather.values - WEATHER_MEAN) / WEATHER_STD)[None].astype(np.float32),
         "days": (dates - first).astype(np.int64)[None],
         "start": np.array([start], np.int64),
     }
+
+
+def latest(dates: np.ndarray, share: np.ndarray, target: np.datetime64, most: int) -> np.ndarray:
+    """Indices, ascending, of the last `most` dates before a day that show something.
+
+    Args:
+        dates, share: as of `clearest`.
+        target: dates from `SPAN` days before it on are taken, and none from it on.
+    """
+    usable = (share >= _CLEAR) & (dates < target) & (dates > target - SPAN)
+    return np.flatnonzero(usable)[-most:]
 
 
 def clearest(dates: np.ndarray, share: np.ndarray, most: int) -> np.ndarray:

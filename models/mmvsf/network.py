@@ -10,7 +10,8 @@ Our reading, where nothing is stated: every width and depth, the patch of 4 pixe
 image, weather and time embeddings, attention over dates for each patch by itself (crops differ from
 field to field), five weather variables, ten Sentinel-2 bands, a channel that says where a pixel was
 seen, that dates without any image are left out of the attention, and `residual`: the decoder gives
-the change since each pixel was last seen, so that detail finer than a patch is not lost.
+the change since each pixel was last seen, so that detail finer than a patch is not lost, and that
+change grows from nothing with the days that have passed.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ BANDS = (
     "swir22",
 )  # fmt: skip
 YEAR, MONTH = 365.25, 30.0  # days
+_GROWTH = 20.0  # days in which a change comes to 63 % of what the decoder says
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Sequence:
         states: (B, days, D) of the weather.
         day: (B,) index of the last date's day.
         latest: (B, C, H, W) what each pixel was when it was last seen, else 0.
+        when: (B, H, W) index of the day on which each pixel was last seen.
     """
 
     embeddings: Tensor
@@ -73,6 +76,7 @@ class Sequence:
     states: Tensor
     day: Tensor
     latest: Tensor
+    when: Tensor
 
 
 class Attention(nn.Module):
@@ -182,7 +186,7 @@ class MMVSF(nn.Module):
         last = _last(present)
         own = last[:, None, None, None].expand(-1, x.shape[1], 1, x.shape[3])
         return Sequence(x, x.gather(2, own).squeeze(2), states,
-                        days.gather(1, last[:, None]).squeeze(1), _latest(images, seen))
+                        days.gather(1, last[:, None]).squeeze(1), *_latest(images, seen, days))
 
     def forecast(self, sequence: Sequence, start: Tensor, target: Tensor) -> Tensor:
         """The image (B, C, H, W), standardised, of the days with index `target` (B,)."""
@@ -195,8 +199,11 @@ class MMVSF(nn.Module):
         known = torch.cat([state(target), code[:, None], state(sequence.day)], dim=2)
         known = known.expand(-1, sequence.last.shape[1], -1)
         tokens = self.forecaster(torch.cat([sequence.last, known], dim=2))
-        change = self.paint(tokens)
-        return sequence.latest + change if self.config.residual else change
+        image = self.paint(tokens)
+        if not self.config.residual:
+            return image
+        passed = (target[:, None, None] - sequence.when).float()
+        return sequence.latest + (1 - torch.exp(-passed / _GROWTH))[:, None] * image
 
     def paint(self, tokens: Tensor) -> Tensor:
         """Tokens (B, N, D) of a square image to (B, C, H, W)."""
@@ -221,13 +228,17 @@ def _last(present: Tensor) -> Tensor:
     return (present * (order + 1)).amax(dim=1).sub(1).clamp(min=0)
 
 
-def _latest(images: Tensor, seen: Tensor) -> Tensor:
-    """(B, C, H, W) the last value of each pixel; 0 where it was never seen."""
+def _latest(images: Tensor, seen: Tensor, days: Tensor) -> tuple[Tensor, Tensor]:
+    """The last value (B, C, H, W) of each pixel and its day (B, H, W).
+
+    A pixel that was never seen has the value 0 and the first image's day.
+    """
     order = torch.arange(1, images.shape[1] + 1, device=images.device)[:, None, None]
     rank = (seen > 0) * order
-    value = images.gather(1, rank.argmax(dim=1)[:, None, None].expand(
-        -1, 1, images.shape[2], -1, -1)).squeeze(1)
-    return value * (rank.amax(dim=1) > 0)[:, None]
+    at = rank.argmax(dim=1)
+    value = images.gather(1, at[:, None, None].expand(-1, 1, images.shape[2], -1, -1)).squeeze(1)
+    when = days.gather(1, at.flatten(1)).unflatten(1, at.shape[1:])
+    return value * (rank.amax(dim=1) > 0)[:, None], when
 
 
 def _since_previous(days: Tensor, present: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from .network import MMVSF
 
 _HIDDEN = 0.5  # share of patches that the first phase hides
 _FIRST_PHASE = 0.2  # of all steps
-_CONTEXT = (1, 8)  # input dates of a forecast
+_CONTEXT = (1, 12)  # input dates of a forecast
 
 
 class VariableStepForecasting(nn.Module):

@@ -22,6 +22,7 @@ from ..parameters import (
     with_help,
 )
 from ..translation import tr
+from ..weather import weather
 
 
 class BuildStack(EarthprintAlgorithm):
@@ -91,6 +92,12 @@ class BuildStack(EarthprintAlgorithm):
                     "rasters."
                 ),
                 advanced=True,
+            ),
+            *weather(
+                tr(
+                    "A CSV table with a column of dates, or NetCDF of AgERA5 or ERA5, for encoders "
+                    "and forecasts that need it. Empty: none."
+                )
             ),
             file_output(
                 "OUTPUT",

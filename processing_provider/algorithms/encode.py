@@ -16,6 +16,7 @@ from ..parameters import (
     with_help,
 )
 from ..translation import tr
+from ..weather import weather
 
 
 class Encode(EarthprintAlgorithm):
@@ -66,6 +67,12 @@ class Encode(EarthprintAlgorithm):
                     "interpolates between patches: larger files, no new detail."
                 ),
                 advanced=True,
+            ),
+            *weather(
+                tr(
+                    "A CSV table with a column of dates, or NetCDF of AgERA5 or ERA5, for encoders "
+                    "that need it. Empty: the weather that the stack holds."
+                )
             ),
             raster_output(
                 "OUTPUT",

@@ -7,6 +7,8 @@ import onnxruntime
 import pytest
 import torch
 
+from earthprint.models.cube import Cube, Series, Weather
+from earthprint.models.mmvsf import adapter
 from earthprint.models.mmvsf.export import exportable, forecasting, series
 from earthprint.models.mmvsf.network import MMVSF, Config
 from earthprint.models.mmvsf.objective import VariableStepForecasting, error, split
@@ -289,3 +291,94 @@ def test_the_objective_never_shows_the_target_and_falls():
             assert all(p.grad is not None and p.grad.abs().sum() > 0
                        for p in objective.encoder.parameters())
     assert np.mean(curve[-10:]) < 0.2 * curve[0]
+
+
+@torch.no_grad()
+def test_a_change_grows_from_nothing_with_the_days_since_a_pixel_was_seen(few):
+    inputs, _, _, _ = few
+    network = MMVSF(Config(side=4)).eval()
+    half = {**inputs, "seen": inputs["seen"].clone()}
+    half["seen"][:, -1, :, :8] = 0  # the left half was last seen a date earlier
+    sequence = network.encode(**half)
+    first = network.forecast(sequence, inputs["start"], sequence.day)
+    assert (first[:, :, :, 8:] - inputs["images"][:, -1, :, :, 8:]).abs().max() < 1e-6
+    left = (first - inputs["images"][:, -2])[:, :, :, :8].abs().mean()
+    assert left > 1e-4
+    # an untrained decoder says much the same for any day
+    changes = [(network.forecast(sequence, inputs["start"], sequence.day + n) - sequence.latest)
+               [..., 8:].abs().mean() for n in (2, 10, 60)]
+    assert changes[0] < changes[1] < changes[2]
+
+
+# --- adapter --------------------------------------------------------------------------------------
+
+
+def window(days, side=8, bands=adapter.BANDS):
+    """A cube with an image at each of some days after 1 March 2021, and 200 days of weather."""
+    first = np.datetime64("2021-03-01", "D")
+    values = np.full((len(days), len(bands), side, side), 0.2, np.float32)
+    values += np.arange(len(days), dtype=np.float32)[:, None, None, None] / 100
+    series = Series("sentinel-2", bands, first + np.array(days), values,
+                    np.ones((len(days), side, side), bool), ("",) * len(days))
+    weather = Weather(np.arange(first, first + 200), np.ones((200, 5), np.float32))
+    return Cube((side, side), {"sentinel-2": series}, weather)
+
+
+def test_a_forecast_is_given_earlier_dates_and_weather_up_to_its_day():
+    target = np.datetime64("2021-05-10", "D")
+    given = adapter.forecast_inputs(window([3, 20, 40, 70, 90]), target)
+    assert given["days"].tolist() == [[3, 20, 40]] and given["target"].tolist() == [70]
+    assert given["start"].tolist() == [59] and given["weather"].shape[1] >= 71
+    few = adapter.forecast_inputs(window([3, 20, 40, 70, 90]), target, most=2)
+    assert few["days"].tolist() == [[20, 40]]
+    assert adapter.forecast_inputs(window([80, 90]), target) is None
+    with pytest.raises(ValueError, match="Weather is needed from 2021-03-04 to 2021-10-01"):
+        adapter.forecast_inputs(window([3]), np.datetime64("2021-10-01", "D"))
+
+
+def test_dates_long_before_the_day_are_not_looked_at():
+    cube = window([0, 150])
+    given = adapter.forecast_inputs(cube, np.datetime64("2021-03-01", "D") + 199)
+    assert given["days"].tolist() == [[0, 150]]
+    far = np.datetime64("2021-03-01", "D") + 240
+    longer = Weather(np.arange("2021-03-01", "2021-12-01", dtype="datetime64[D]"),
+                     np.ones((275, 5), np.float32))
+    given = adapter.forecast_inputs(Cube(cube.shape, cube.series, longer), far)
+    assert given["images"].shape[1] == 1 and given["target"].tolist() == [239]
+
+
+@pytest.mark.parametrize("sensors, words", [
+    ({"sentinel-2": adapter.BANDS, "weather": ()}, ()),
+    ({"sentinel-2": adapter.BANDS}, ("Daily weather",)),
+    ({"sentinel-2": ("red", "nir"), "weather": ()}, ("blue", "swir22")),
+    ({"landsat": ("red", "nir", "swir16")}, ("Sentinel-2", "Daily weather")),
+])
+def test_what_is_missing_is_named(sensors, words):
+    lines = adapter.missing(sensors)
+    assert bool(lines) == bool(words) and all(w in " ".join(lines) for w in words)
+
+
+@pytest.mark.parametrize("days, rows", [([5], 4), (list(range(0, 180, 3)), 4), ([], 0)])
+def test_windows_to_patches(days, rows):
+    found = list(adapter.batches(window(days), 1)) if days else []
+    assert sum((b.pixels >= 0).sum() for b in found) == rows
+    for batch in found:
+        assert batch.inputs["images"].shape[1] <= adapter.MOST
+
+
+def test_all_cloud_gives_nothing():
+    cube = window([5, 9])
+    cube.series["sentinel-2"].valid[:] = False
+    assert not list(adapter.batches(cube, 1))
+
+
+@pytest.mark.parametrize("length", [20, 32, 33, 64, 1000])
+def test_overlapping_windows_cover_everything_and_patches_fall_apart(length):
+    side = 32
+    starts = adapter.starts(length, side)
+    covered = np.zeros(max(length, side), bool)
+    for start in starts:
+        covered[start : start + side] = True
+    assert covered.all() and starts == sorted(starts)
+    assert length < 64 or len({s % adapter.PATCH for s in starts}) > 1
+    assert (adapter.weights(side) > 0).all()
