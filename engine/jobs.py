@@ -39,7 +39,7 @@ def _job(summary: str, required: str, optional: str) -> Job:
     return Job(summary, tuple((required + " " + optional).split()), tuple(required.split()))
 
 
-_HEAD = "labels layer field features model cutoff folds block_m seed"
+_HEAD = "labels layer more_labels more_labels_layer field features model cutoff folds block_m seed"
 
 JOBS: dict[str, Job] = {
     "build_stack": _job(
@@ -49,11 +49,14 @@ JOBS: dict[str, Job] = {
         "Turn a stack into embeddings.",
         "input output", "encoder extent start end upsample weather weather_units"),
     "train_head": _job(
-        "Train a classifier on embeddings, band series or both.",
-        "input labels field output", f"{_HEAD} encoder extent report command"),
+        "Train a head of classes or of numbers on embeddings, band series or both.",
+        "input labels field output", f"{_HEAD} target unit encoder extent report command"),
     "apply_head": _job(
         "Map classes with a trained head.",
         "input head output", "encoder extent cutoff smooth min_area_ha confidence unlike"),
+    "suggest_samples": _job(
+        "Propose the next places to label: uncertain and unlike each other.",
+        "input head output", "labels layer field count min_distance_m extent seed"),
     "crop_classification": _job(
         "From a stack and labels (or a head) to a crop map with an accuracy report.",
         "input output",
@@ -69,12 +72,17 @@ JOBS: dict[str, Job] = {
         "Find where the embeddings of two dates differ by more than chance.",
         "before after output",
         "encoder preset min_area_ha threshold distance polygons extent"),
+    "flood_detection": _job(
+        "Map the water that came between two dates, by thresholds and a learned detector.",
+        "before after output",
+        "method permanent_water dem max_slope max_height zones zones_layer min_area_ha "
+        "extent confidence polygons disagreement zone_areas report command"),
     "import_embeddings": _job(
         "Bring other people's embeddings into one embeddings file.",
         "output", "input address format year crs extent"),
     "import_checkpoint": _job(
         "Turn a file of official weights into an encoder.",
-        "file", "parts variant name accept_licence calibrate output"),
+        "file", "parts variant name accept_licence calibrate output look"),
     "import_model": _job(
         "Turn any ONNX model of images into an encoder, or into an encoder with a head.",
         "file", "kind sensor bands scale mean std ground_size window classes licence name output"),
@@ -93,7 +101,7 @@ JOBS: dict[str, Job] = {
         "", ""),
     "forecast": _job(
         "Predict the scene of a day from the scenes before it and daily weather.",
-        "input weather date output", "weather_units extent report command"),
+        "input date output", "weather weather_units extent report command"),
     "sampling_design": _job(
         "Draw the points to visit for a test of a map.",
         "map output", "target_error min_per_class expected seed show_class"),

@@ -34,6 +34,7 @@ GROUPS = {
     "preparation": "Preparation",
     "embeddings": "Embeddings",
     "mapping": "Mapping",
+    "accuracy": "Accuracy",
     "models": "Models and set-up",
 }
 

@@ -6,9 +6,7 @@ lower case is the job's key, apart from those in `values.KEYS`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from qgis.core import (
     QgsProcessing,
@@ -26,12 +24,15 @@ from qgis.core import (
     QgsProcessingParameterRasterDestination,
 )
 
+from ..engine import environment
 from .identity import ROOT
 from .translation import tr
 
 STACK_FILTER = "Stack (*.stack.json)"
 HEAD_FILTER = "Head (*.head.onnx)"
 REPORT_FILTER = "HTML (*.html)"
+WEIGHTS_FILTER = "Weights (*.pt *.pth *.ckpt *.bin *.safetensors)"
+MODEL_FILTER = "ONNX (*.onnx)"
 
 AUTOMATIC = "automatic"
 SENSORS = (AUTOMATIC, "sentinel-2", "sentinel-1", "landsat", "modis", "cbers", "aerial", "optical")
@@ -40,7 +41,8 @@ MASKS = (
     "theia-mg2", "planet-udm", "cloud", "valid",
 )
 FEATURES = (AUTOMATIC, "embeddings", "bands", "both")
-MODELS = ("logistic", "forest", "neighbours")
+MODELS = (AUTOMATIC, "logistic", "forest", "neighbours", "boosting", "mlp")
+TARGETS = (AUTOMATIC, "classes", "numbers")
 DEVICES = (AUTOMATIC, "cpu", "cuda")
 
 Parameter = QgsProcessingParameterDefinition
@@ -57,13 +59,12 @@ def with_help(parameter: Parameter, text: str, *, advanced: bool = False) -> Par
 
 
 def encoders() -> list[str]:
-    """Names of the encoders: those beside the code, then those in the folder EARTHPRINT_MODELS.
+    """Names of the encoders: those beside the code, then those in the user's folder of models.
 
     The file names are enough; `models/catalogue.py` does the same in the engine.
     """
     found = sorted((ROOT / "models").glob("*/*.onnx"))
-    if os.environ.get("EARTHPRINT_MODELS"):
-        found += sorted(Path(os.environ["EARTHPRINT_MODELS"]).glob("*.onnx"))
+    found += sorted(environment.models_folder().glob("*.onnx"))
     names = [path.stem for path in found if not path.name.endswith(".head.onnx")]
     return list(dict.fromkeys(names))
 
@@ -196,8 +197,24 @@ def head(*, optional: bool = False) -> Parameter:
 
 
 def training() -> list[Parameter]:
-    """FEATURES, MODEL, FOLDS, BLOCK: how a head is trained and tested."""
+    """MORE_LABELS, FEATURES, MODEL, FOLDS, BLOCK: how a head is trained and tested."""
     return [
+        with_help(
+            QgsProcessingParameterFeatureSource(
+                "MORE_LABELS",
+                tr("More labels"),
+                [
+                    QgsProcessing.SourceType.TypeVectorPoint,
+                    QgsProcessing.SourceType.TypeVectorPolygon,
+                ],
+                optional=True,
+            ),
+            tr(
+                "Added to Labels, such as labelled places of Suggest samples. The class field has "
+                "the same name; features without a class are ignored."
+            ),
+            advanced=True,
+        ),
         choice(
             "FEATURES",
             tr("Learn from"),
@@ -213,8 +230,11 @@ def training() -> list[Parameter]:
             tr("Kind of head"),
             MODELS,
             tr(
-                "Logistic regression is small, quick and good on embeddings; a random forest suits "
-                "band series; nearest neighbours suit very few labels."
+                "Logistic regression is small, quick and good on embeddings; a random forest or "
+                "boosting suit band series; nearest neighbours suit very few labels; mlp is a "
+                "small neural network. Automatic takes logistic regression or a forest on band "
+                "series, whichever is better on held-back ground. For numbers logistic means its "
+                "counterpart, ridge regression."
             ),
             default="logistic",
             advanced=True,

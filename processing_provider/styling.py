@@ -47,6 +47,8 @@ CLASSES, PERCENT, EMBEDDINGS = "classes", "percent", "embeddings"
 COLOURS, NUMBERS, OUTLINES = "colours", "numbers", "outlines"
 #: Of a search: ranked points, and areas filled so that what is below shows through.
 MATCHES, AREAS = "matches", "areas"
+#: Outlines with the hectares of the larger ones.
+FLOODS = "floods"
 #: Symbols and form of the `.qml` beside the file.
 FORM = "form"
 
@@ -191,6 +193,9 @@ def dress_vector(layer: QgsVectorLayer, style: Style) -> None:
         layer.loadDefaultStyle()
     elif style.kind == OUTLINES:
         layer.setRenderer(_outlines())
+    elif style.kind == FLOODS:
+        layer.setRenderer(_outlines("#005f7f"))
+        _label(layer, "CASE WHEN area_ha > 10 THEN format_number(area_ha, 0) || ' ha' END")
     elif style.kind == AREAS:
         symbol = QgsFillSymbol.createSimple({"color": "#56b4e9", "outline_color": "#0072b2"})
         symbol.setOpacity(0.6)
@@ -203,19 +208,24 @@ def dress_vector(layer: QgsVectorLayer, style: Style) -> None:
                 )
             )
         )
-        settings, text, halo = QgsPalLayerSettings(), QgsTextFormat(), QgsTextBufferSettings()
-        halo.setEnabled(True)
-        text.setBuffer(halo)
-        settings.setFormat(text)
-        settings.fieldName = "rank"
-        layer.setLabeling(QgsVectorLayerSimpleLabeling(settings))
-        layer.setLabelsEnabled(True)
+        _label(layer, "rank")
 
 
-def _outlines() -> QgsSingleSymbolRenderer:
+def _label(layer: QgsVectorLayer, expression: str) -> None:
+    """Label each feature with what an expression gives, on a halo."""
+    settings, text, halo = QgsPalLayerSettings(), QgsTextFormat(), QgsTextBufferSettings()
+    halo.setEnabled(True)
+    text.setBuffer(halo)
+    settings.setFormat(text)
+    settings.fieldName, settings.isExpression = expression, True
+    layer.setLabeling(QgsVectorLayerSimpleLabeling(settings))
+    layer.setLabelsEnabled(True)
+
+
+def _outlines(colour: str = "#7a2f00") -> QgsSingleSymbolRenderer:
     return QgsSingleSymbolRenderer(
         QgsFillSymbol.createSimple(
-            {"style": "no", "outline_color": "#7a2f00", "outline_width": "0.4"}
+            {"style": "no", "outline_color": colour, "outline_width": "0.4"}
         )
     )
 

@@ -37,6 +37,8 @@ def sensor_rows(stack: Stack) -> list[dict[str, str]]:
     """One line a sensor: its dates and bands."""
     rows = []
     for sensor, bands in stack.sensors().items():
+        if not bands:  # the weather, which is no scene
+            continue
         days = sorted({s.date for s in stack.scenes if s.sensor == sensor and s.date})
         dates = f"{len(days)}, {days[0]} to {days[-1]}" if days else "without a date"
         rows.append({"sensor": sensor, "dates": dates, "bands": ", ".join(bands)})

@@ -121,9 +121,10 @@ def _report(params: dict[str, Any], inputs: Inputs, head: Head, learned: Learned
 
 def _head_trust(head: Head, mapped: Mapped) -> Section:
     """What is known of a ready-made head: nothing of this place, so say where to be careful."""
-    figures = head.card.validation
-    said = (f"<p>The head {head.path.name} reached macro F1 {figures['macro_f1']:.2f} on held-back "
-            "blocks where it was trained. How right it is here was not measured: visit points "
-            "drawn at random in each class.</p>")
+    reached = head.card.validation.get("macro_f1")
+    figure = (f"reached macro F1 {reached:.2f} on held-back blocks where it was trained"
+              if reached is not None else "says nothing of how right it was where it was trained")
+    said = (f"<p>The head {head.path.name} {figure}. How right it is here was not measured: visit "
+            "points drawn at random in each class (Sampling design, Assess accuracy).</p>")
     return Section("Trust", f"{said}<p><b>{100 * mapped.unlike_share:.1f} %</b> of the map is "
                             "unlike the head's training data.</p>")

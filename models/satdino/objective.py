@@ -227,7 +227,7 @@ class SelfDistillation(nn.Module):
         Args:
             inputs: `image` (B, 3, H, W) as the adapter makes it; where ground sizes differ also
                 `ground_size` (B,) in metres.
-            generator: of crops and colours, on the images' device.
+            generator: of crops and colours, on any device.
 
         Returns:
             `loss`, and of it `distillation` and `ground_size` (squared metres, unweighted);

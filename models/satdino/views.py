@@ -1,4 +1,4 @@
-"""The crops that SatDINO's teacher and student see of an image, drawn on its own device.
+"""The crops that SatDINO's teacher and student see of an image, made on its own device.
 
 Section 3 of the paper: the scales of the local crops are cut into as many even intervals as there
 are crops, and each draws from its own. Colours change as in DINO (Caron et al. 2021), in a fixed
@@ -68,7 +68,7 @@ def make_crops(
         image: (B, 3, H, W), standardised.
         ground: (B,) metres.
         crops: what is wanted.
-        generator: on the image's device.
+        generator: on any device.
 
     Returns:
         Crops (B, 3, size, size), standardised, and their distances (crops, B) in metres.
@@ -92,8 +92,8 @@ def make_crops(
 
 def _uniform(like: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
     """A number for each image, (B,)."""
-    drawn = torch.rand(len(like), generator=generator, device=like.device)
-    return low + (high - low) * drawn
+    drawn = torch.rand(len(like), generator=generator, device=generator.device)
+    return low + (high - low) * drawn.to(like.device)
 
 
 def _sometimes(new: Tensor, old: Tensor, chance: float, generator: torch.Generator) -> Tensor:

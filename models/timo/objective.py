@@ -138,7 +138,7 @@ class MaskedModelling(nn.Module):
 
         Args:
             inputs: `series` (B, T, C, H, W) as the adapter makes it.
-            generator: of the masks, on the series' device.
+            generator: of the masks, on any device.
 
         Returns:
             `loss`.
@@ -147,7 +147,7 @@ class MaskedModelling(nn.Module):
         b, dates, _, height, width = series.shape
         grid = (dates, height // UNIT, width // UNIT)
         shape = (b, grid[0] * grid[1] * grid[2])
-        noise = torch.rand(shape, generator=generator, device=series.device)
+        noise = torch.rand(shape, generator=generator, device=generator.device).to(series.device)
         keep = choose(noise, self._masked)
         restored = self.encoder.decode(self.encoder.encode_visible(series, keep), keep, grid)
         wanted = targets(units_of(series)[~keep], self._normalise)

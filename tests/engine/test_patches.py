@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 
+from earthprint.engine import jobs
 from earthprint.engine.context import JobContext
+from earthprint.engine.encoding.encoder import Encoder
 from earthprint.engine.encoding.patches import spans, window
 from earthprint.engine.encoding.upsampling import upsample
 from earthprint.engine.rasters.embeddings import (
@@ -18,6 +22,8 @@ from earthprint.engine.rasters.embeddings import (
 from earthprint.engine.rasters.grid import Grid
 from earthprint.models.cube import Cube, Series
 
+ENCODER = "galileo-small"
+BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 GRID = Grid("", (10, 0, 0, 0, -10, 0), (70, 50))
 
 
@@ -70,3 +76,51 @@ def test_upsampling_is_bilinear_between_the_middles_of_patches(tmp_path, patch):
     found = np.arctan2(*np.moveaxis(dequantise(fine, 1 / 127), -1, 0)[::-1])
     near = (abs(row[:, None] / patch - 1.5) < 1.6) & (abs(col / patch - 2.5) < 1.6)
     assert np.abs(found - wanted)[~near].max() < 0.02
+
+
+@pytest.fixture(scope="module")
+def season(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("patches")
+    rng = np.random.default_rng(0)
+    for date in ("20230315", "20230701", "20230925"):
+        place = rng.integers(400, 3000, (10, 17, 19)).repeat(8, 1).repeat(8, 2)
+        with rasterio.open(folder / f"S2A_MSIL2A_{date}T105031_N0400_R051_T31UFS.tif", "w",
+                           driver="GTiff", width=150, height=131, count=10, dtype="uint16",
+                           nodata=0, crs="EPSG:32631",
+                           transform=Affine(10, 0, 5e5, 0, -10, 5.6e6)) as out:
+            scene = place[:, :131, :150].copy()
+            scene[:, :40, :40] = 0
+            out.write(scene.astype(np.uint16))
+            for band, name in enumerate(BANDS, 1):
+                out.set_band_description(band, name)
+    return folder
+
+
+def encode(season, output, **params):
+    jobs.run("encode", {"input": [str(season)], "output": str(output), "encoder": ENCODER,
+                        **params}, JobContext())
+    with EmbeddingsFile(output) as file:
+        return file.codes(file.grid.full), file.grid
+
+
+def test_a_patch_encoder_gives_the_same_whatever_the_memory_and_the_extent(season, tmp_path):
+    whole, grid = encode(season, tmp_path / "a.tif", memory_mb=2000, threads=2)
+    card = Encoder.open(ENCODER).card
+    assert grid.shape == (-(-131 // card.patch), -(-150 // card.patch))
+    assert grid.transform[0] == 10 * card.patch and grid.transform[2] == 5e5
+    gone = 40 // card.patch
+    assert not whole[:gone, :gone].any() and (whole[gone + 1 :, gone + 1 :, 0] != 0).all()
+    little, _ = encode(season, tmp_path / "b.tif", memory_mb=1, threads=1)
+    assert np.abs(whole.astype(int) - little).max() <= 1
+    part, there = encode(season, tmp_path / "c.tif",
+                         extent=[500605, 5599005, 501195, 5599395, "EPSG:32631"])
+    col, row = (round(v) for v in ~grid.affine @ (there.transform[2], there.transform[5]))
+    own = whole[row : row + there.shape[0], col : col + there.shape[1]]
+    assert np.abs(part.astype(int) - own).max() <= 1
+
+
+def test_patches_can_come_back_to_the_pixels_of_the_rasters(season, tmp_path):
+    fine, grid = encode(season, tmp_path / "a.tif", upsample=True)
+    assert grid.shape == (131, 150) and grid.transform[0] == 10
+    assert not fine[:36, :36].any() and (fine[48:, 48:, 0] != 0).all()
+    assert [p.name for p in tmp_path.glob("*.tif")] == ["a.tif"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import signal
@@ -66,6 +67,34 @@ def test_build_stack_of_a_folder(plugin, season, tmp_path):
     output = str(tmp_path / "season.stack.json")
     processing.run("earthprint:buildstack", {"FOLDER": str(season / "scenes"), "OUTPUT": output})
     assert Path(output).is_file()
+
+
+def test_forecast_of_a_scene(plugin, project, scenes, tmp_path, log):
+    table = tmp_path / "weather.csv"
+    first = datetime.date(2024, 1, 1)
+    rows = [f"{first + datetime.timedelta(n)},{10 + n % 7},{6 + n % 5},2,12,3" for n in range(366)]
+    table.write_text("date,temperature (degC),dewpoint (degC),rain (mm),radiation (MJ/m2),"
+                     "wind (m/s)\n" + "\n".join(rows), encoding="utf-8")
+    stack, output = str(tmp_path / "season.stack.json"), str(tmp_path / "forecast.tif")
+    processing.run("earthprint:buildstack",
+                   {"LAYERS": scenes, "WEATHER": str(table), "OUTPUT": stack})
+    answer = processing.runAndLoadResults(
+        "earthprint:forecast",
+        {"INPUT": stack, "DATE": "2024-07-20", "OUTPUT": output,
+         "REPORT": str(tmp_path / "report.html")},
+        feedback=log,
+    )
+    assert 0 < answer["ERROR"] < 0.3 and 0 < answer["ERROR_LAST_VALUE"] < 0.3
+    assert gdal.Open(output).RasterCount == 10
+    (layer,) = project.mapLayers().values()
+    assert layer.name() == "Forecast 2024" and layer.bandName(3).endswith("red")
+    assert layer.renderer().redContrastEnhancement().maximumValue() < 1
+    assert layer.temporalProperties().fixedTemporalRange().begin().date().toString(
+        "yyyy-MM-dd") == "2024-07-20"
+    assert "Error on dates held back" in log.text and "DATE=2024-07-20" in log.text
+    with pytest.raises(QgsProcessingException, match="Daily weather"):
+        processing.run("earthprint:forecast",
+                       {"INPUT": scenes, "DATE": "2024-07-20", "OUTPUT": output})
 
 
 def test_encode_layers_of_the_project(plugin, project, scenes, tmp_path, log):

@@ -17,24 +17,32 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 #: Public for ever: models, scripts and command lines hold these names. Append, never change.
 FROZEN = {
-    "buildstack": "LAYERS FOLDER SENSOR DATES MASK GRID DEVICE MEMORY OUTPUT",
-    "encode": "INPUT ENCODER EXTENT START END UPSAMPLE DEVICE MEMORY OUTPUT",
-    "trainhead": "INPUT LABELS FIELD ENCODER CUTOFF_DATE FEATURES MODEL FOLDS BLOCK SEED DEVICE "
-    "MEMORY OUTPUT REPORT",
+    "buildstack": "LAYERS FOLDER SENSOR DATES MASK GRID WEATHER WEATHER_UNITS DEVICE MEMORY OUTPUT",
+    "encode": "INPUT ENCODER EXTENT START END UPSAMPLE WEATHER WEATHER_UNITS DEVICE MEMORY OUTPUT",
+    "trainhead": "INPUT LABELS FIELD ENCODER CUTOFF_DATE MORE_LABELS FEATURES MODEL FOLDS "
+    "BLOCK TARGET UNIT SEED DEVICE MEMORY OUTPUT REPORT",
+    "suggestsamples": "INPUT HEAD LABELS FIELD COUNT MIN_DISTANCE EXTENT SEED DEVICE MEMORY OUTPUT",
     "applyhead": "INPUT HEAD ENCODER CUTOFF_DATE SMOOTH MIN_AREA EXTENT DEVICE MEMORY OUTPUT "
     "CONFIDENCE UNLIKE",
-    "cropclassification": "INPUT LABELS FIELD HEAD ENCODER CUTOFF_DATE FEATURES MODEL FOLDS BLOCK "
-    "SMOOTH MIN_AREA EXTENT SEED DEVICE MEMORY OUTPUT CONFIDENCE REPORT EMBEDDINGS HEAD_OUTPUT",
+    "cropclassification": "INPUT LABELS FIELD HEAD ENCODER CUTOFF_DATE MORE_LABELS FEATURES "
+    "MODEL FOLDS BLOCK SMOOTH MIN_AREA EXTENT SEED DEVICE MEMORY OUTPUT CONFIDENCE REPORT "
+    "EMBEDDINGS HEAD_OUTPUT",
     "clusterembeddings": "INPUT ENCODER CLUSTERS EXTENT SEED DEVICE MEMORY OUTPUT",
     "visualizeembeddings": "INPUT ENCODER BASIS EXTENT SEED DEVICE MEMORY OUTPUT BASIS_OUTPUT",
     "similaritysearch": "INPUT POINT EXAMPLES COUNTEREXAMPLES K MIN_DISTANCE THRESHOLD MIN_AREA "
     "EXTENT DEVICE MEMORY SIMILARITY MATCHES POLYGONS",
     "importembeddings": "INPUT ADDRESS FORMAT YEAR CRS EXTENT DEVICE MEMORY OUTPUT",
+    "importcheckpoint": "FILE NAME ACCEPT_LICENCE CALIBRATE VARIANT PARTS DEVICE MEMORY OUTPUT",
+    "importmodel": "FILE NAME KIND SENSOR BANDS GROUND_SIZE SCALE MEAN STD WINDOW CLASSES LICENCE "
+    "DEVICE MEMORY OUTPUT",
     "changedetection": "BEFORE AFTER ENCODER THRESHOLD MIN_AREA EXTENT DEVICE MEMORY OUTPUT "
     "DISTANCE POLYGONS",
     "samplingdesign": "MAP TARGET_ERROR MIN_PER_CLASS EXPECTED SHOW_CLASS SEED DEVICE MEMORY "
     "OUTPUT",
     "assessaccuracy": "MAP REFERENCE FIELD STRATA STRATA_FIELD DEVICE MEMORY REPORT TABLE",
+    "forecast": "INPUT WEATHER DATE WEATHER_UNITS EXTENT DEVICE MEMORY OUTPUT REPORT",
+    "flooddetection": "BEFORE AFTER METHOD PERMANENT_WATER DEM ZONES MAX_SLOPE MAX_HEIGHT MIN_AREA "
+    "EXTENT DEVICE MEMORY OUTPUT POLYGONS CONFIDENCE DISAGREEMENT ZONE_AREAS REPORT",
 }
 
 
@@ -177,8 +185,9 @@ import json
 from earthprint.engine.heads.classifiers import MODELS
 from earthprint.engine.stacks.masks import RULES
 from earthprint.engine.stacks.stack import SENSORS
+from earthprint.engine.environment import models_folder
 from earthprint.models.catalogue import bundled
-print(json.dumps([list(RULES), list(SENSORS), list(MODELS), list(bundled())]))
+print(json.dumps([list(RULES), list(SENSORS), list(MODELS), list(bundled([models_folder()]))]))
 """
 
 
@@ -194,5 +203,5 @@ def test_words_are_the_engines_words():
     masks, sensors, models, encoders = json.loads(done.stdout)
     assert list(parameters.MASKS) == ["automatic", "none", *masks]
     assert sorted(parameters.SENSORS) == sorted(["automatic", *sensors])
-    assert list(parameters.MODELS) == models
+    assert list(parameters.MODELS) == ["automatic", *models]
     assert parameters.encoders() == encoders
