@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from ..cards import Card, write_card
+from ..cards import Card, weights_beside, write_card
 
 LOG = logging.getLogger(__name__)
 _TOLERANCE = 1e-4
 _HELD = 99.995  # percent of the components that 8-bit codes hold without clipping
+_HEADROOM = 1.25  # of codes whose scale was measured on few vectors
 
 #: Inputs of one call, in the order of the graph's.
 Inputs = tuple[Tensor, ...]
@@ -38,9 +41,56 @@ class Exportable:
     examples: tuple[Inputs, ...]
 
 
+class Centred(nn.Module):
+    """Raw features to unit vectors around a mean."""
+
+    def __init__(self, module: nn.Module, mean: Tensor) -> None:
+        super().__init__()
+        self.module = module
+        self.register_buffer("mean", mean.detach().clone().float())
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Features (n, d) to (x - mean) / |x - mean|."""
+        return functional.normalize(self.module(*inputs).float() - self.mean, dim=-1)
+
+
 def code_scale(vectors: Tensor) -> float:
     """The scale of 8-bit codes that clips less than 0.01 % of the components of (n, d) vectors."""
     return float(np.percentile(vectors.abs().numpy(), _HELD)) / 127
+
+
+def finish(exportable: Exportable, mean: Tensor | None, card: Card, path: Path,
+           vectors: Tensor | None = None) -> Card:
+    """Write raw features as an encoder of unit vectors and return its card.
+
+    Args:
+        exportable: the network that gives raw features (n, d).
+        mean: (d,) mean feature, subtracted in the graph; None leaves the features where they are.
+        card: its hash and its scale of codes are set here.
+        path: the ONNX file; weights above `cards.EXTERNAL` bytes lie beside it, in `path`.data.
+        vectors: (n, d) unit vectors of typical input that the scale of codes is measured on; None
+            measures it on the examples, with headroom.
+
+    Raises:
+        ValueError: the exported graph computes something else than torch.
+    """
+    encoder, card = centred(exportable, mean, card, vectors)
+    return export(encoder, card, path, exportable.axes, exportable.examples)
+
+
+def centred(exportable: Exportable, mean: Tensor | None, card: Card,
+            vectors: Tensor | None = None) -> tuple[Centred, Card]:
+    """The encoder of unit vectors and its card with the scale of codes; arguments of `finish`."""
+    if mean is None:
+        mean = torch.zeros(card.dimensions)
+    encoder = Centred(exportable.module, mean).eval()
+    headroom = 1.0
+    if vectors is None:
+        with torch.no_grad():
+            vectors = torch.cat([encoder(*inputs) for inputs in exportable.examples])
+        headroom = _HEADROOM
+    scale = min(headroom * code_scale(vectors), 1 / 127)
+    return encoder, replace(card, code_scale=scale, weights_sha256="")
 
 
 def export(encoder: nn.Module, card: Card, path: Path, axes: dict[str, dict[int, str]],
@@ -57,36 +107,50 @@ def export(encoder: nn.Module, card: Card, path: Path, axes: dict[str, dict[int,
     Raises:
         ValueError: the exported graph computes something else than torch.
     """
+    return measured_export(encoder, card, path, axes, examples)[0]
+
+
+def measured_export(encoder: nn.Module, card: Card, path: Path, axes: dict[str, dict[int, str]],
+                    examples: Sequence[Inputs]) -> tuple[Card, float]:
+    """As `export`, with the largest difference between torch and ONNX Runtime."""
     encoder = encoder.eval()
-    part = path.with_suffix(".part.onnx")
-    try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="part-", dir=path.parent) as folder:
+        part = Path(folder) / path.name
         torch.onnx.export(
             encoder, examples[0], str(part), dynamo=False, opset_version=17,
             input_names=list(axes), output_names=["embedding"],
             dynamic_axes={**axes, "embedding": {0: "pixels"}},
         )  # fmt: skip
         card = write_card(part, card)
-        check(encoder, part, examples)
+        difference = check(encoder, part, examples)
+        if weights_beside(part).exists():
+            os.replace(weights_beside(part), weights_beside(path))
+        else:
+            weights_beside(path).unlink(missing_ok=True)
         os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
     LOG.info("%s: %s, %.2f MB", path, card.identity, path.stat().st_size / 1e6)
-    return card
+    return card, difference
 
 
-def check(encoder: nn.Module, path: Path, examples: Sequence[Inputs]) -> None:
-    """Compare torch and ONNX Runtime on every example.
+def check(encoder: nn.Module, path: Path, examples: Sequence[Inputs]) -> float:
+    """Compare torch and ONNX Runtime on every example and return the largest difference.
 
     Raises:
         ValueError: they differ, or the vectors are not of norm 1.
     """
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [given.name for given in session.get_inputs()]
+    largest = 0.0
     for inputs in examples:
         with torch.no_grad():
             expected = encoder(*inputs).numpy()
         (found,) = session.run(
             ["embedding"], {n: x.numpy() for n, x in zip(names, inputs, strict=True)})
-        difference = float(np.abs(found - expected).max())
-        if difference > _TOLERANCE or not np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-4):
+        difference = float(np.abs(found - expected).max(initial=0))
+        if not difference <= _TOLERANCE or not np.allclose(
+            np.linalg.norm(found, axis=1), 1, atol=1e-4
+        ):
             raise ValueError(f"{path} differs from torch by {difference:.2g} on {len(found)} rows")
+        largest = max(largest, difference)
+    return largest

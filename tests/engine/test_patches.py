@@ -22,7 +22,7 @@ from earthprint.engine.rasters.embeddings import (
 from earthprint.engine.rasters.grid import Grid
 from earthprint.models.cube import Cube, Series
 
-ENCODER = "galileo-small"
+ENCODER = "maestro-small"
 BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 GRID = Grid("", (10, 0, 0, 0, -10, 0), (70, 50))
 
