@@ -31,7 +31,7 @@ from earthprint.plugin.models.model_list import NAME, SIZE, SPEED
 from earthprint.processing_provider import parameters
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-TRAIN = ROOT / ".venv" / "train" / "bin" / "python"
+TRAIN = Path(os.environ.get("EARTHPRINT_ENV", ROOT / ".venv")) / "train" / "bin" / "python"
 SHARED = Path(os.environ.get("EARTHPRINT_SHARED", ROOT.parent / "shared"))
 GALILEO = SHARED / "checkpoints" / "galileo" / "nano" / "encoder.pt"
 FAST = ROOT / "models" / "fast" / "fast.onnx"
