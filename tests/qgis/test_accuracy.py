@@ -76,7 +76,7 @@ def symbols(layer: QgsVectorLayer) -> list[tuple[str, str]]:
         context.expressionContext().setFeature(feature)
         (symbol,) = renderer.symbolsForFeature(feature, context)
         mark = symbol.symbolLayer(0)
-        found.append((mark.shape().name.lower(), mark.color().name()))
+        found.append((mark.encodeShape(mark.shape()), mark.color().name()))
     renderer.stopRender(context)
     return found
 
