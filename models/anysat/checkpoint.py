@@ -15,11 +15,11 @@ from typing import Any
 from torch import Tensor
 
 from ..cards import Card, SensorBands, TrainingSet
+from ..weights import compare, listed, with_axes
 from .adapter import DEFAULT, FEEDS, SETUPS
 from .network import OFFICIAL, Config, shapes
 from .projectors import SENSORS, ImageSensor, Sensor
 
-NAMED = 6  # tensors listed in an error before the rest is only counted
 _MARK = "spatial_encoder.cls_token"
 _RELATIVE = "attn.rpe_k.lookup_table_weight"
 
@@ -39,7 +39,7 @@ def recognise(content: Mapping[str, Any]) -> tuple[Config, dict[str, Tensor]]:
     """
     state = _encoder(content)
     config = _measure(state)
-    _check(state, shapes(config))
+    compare("AnySat", state, shapes(config))
     return config, state
 
 
@@ -130,13 +130,13 @@ def _encoder(content: Mapping[str, Any]) -> dict[str, Tensor]:
     prefix = next((p for p in prefixes if p.endswith("target_encoder.")), prefixes[0])
     state = {n.removeprefix(prefix): t for n, t in tensors.items() if str(n).startswith(prefix)}
     if strange := [name for name, tensor in state.items() if not isinstance(tensor, Tensor)]:
-        raise ValueError(f"no AnySat checkpoint: {_list(strange)} is no tensor")
+        raise ValueError(f"no AnySat checkpoint: {listed(strange)} is no tensor")
     return state
 
 
 def _measure(state: Mapping[str, Tensor]) -> Config:
     """Read the sizes off the tensors."""
-    width = _tensor(state, "cls_token", 3).shape[2]
+    width = with_axes("AnySat", state, "cls_token", 3).shape[2]
     spatial = _count(state, r"spatial_encoder\.predictor_blocks\.(\d+)\.")
     depth = _count(state, r"blocks\.(\d+)\.") - 1
     official = [c for c in OFFICIAL.values() if c.width == width]
@@ -145,10 +145,12 @@ def _measure(state: Mapping[str, Tensor]) -> Config:
     if depth < 0 or not spatial:
         raise ValueError("not complete weights of AnySat: there are no blocks")
     heads = [
-        width // max(_tensor(state, f"{block}.{_RELATIVE}", 3).shape[1], 1)
+        width // max(with_axes("AnySat", state, f"{block}.{_RELATIVE}", 3).shape[1], 1)
         for block in (f"blocks.{depth}", "spatial_encoder.predictor_blocks.0")
     ]
-    hidden = _tensor(state, "spatial_encoder.predictor_blocks.0.mlp.fc1.weight", 2).shape[0]
+    hidden = with_axes(
+        "AnySat", state, "spatial_encoder.predictor_blocks.0.mlp.fc1.weight", 2
+    ).shape[0]
     names = [m[1] for n in state if (m := re.match(r"projector_([^.]+)\.", n))]
     sensors = {name: _measured(name, state, width) for name in dict.fromkeys(names)}
     return Config(width, depth, heads[0], spatial, heads[1], sensors, hidden / width)
@@ -163,9 +165,9 @@ def _measured(name: str, state: Mapping[str, Tensor], width: int) -> Sensor:
     sensor, prefix = SENSORS[name], f"projector_{name}."
     if isinstance(sensor, ImageSensor):
         return sensor
-    query = _tensor(state, f"{prefix}patch_embed.attention_heads.Q", 2)
+    query = with_axes("AnySat", state, f"{prefix}patch_embed.attention_heads.Q", 2)
     layers = [f"{prefix}patch_embed.inconv.{4 * i}.weight" for i in range(5)]
-    widths = tuple(_tensor(state, layer, 2).shape[0] for layer in layers)
+    widths = tuple(with_axes("AnySat", state, layer, 2).shape[0] for layer in layers)
     if width % query.shape[0] or any(w % 4 for w in widths):
         raise ValueError(f"wrong shape in weights of AnySat: {prefix}patch_embed.attention_heads.Q")
     return replace(sensor, heads=query.shape[0], key_width=query.shape[1], widths=widths)
@@ -173,34 +175,3 @@ def _measured(name: str, state: Mapping[str, Tensor], width: int) -> Sensor:
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
     return 1 + max((int(m[1]) for n in state if (m := re.match(pattern, n))), default=-1)
-
-
-def _tensor(state: Mapping[str, Tensor], name: str, axes: int) -> Tensor:
-    if name not in state:
-        raise ValueError(f"not complete weights of AnySat: missing {name}")
-    if state[name].ndim != axes:
-        raise ValueError(f"wrong shape in weights of AnySat: {name} {tuple(state[name].shape)}")
-    return state[name]
-
-
-def _check(state: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """Compare a state dict with what the configuration needs."""
-    given = {name: tuple(t.shape) for name, t in state.items()}
-    faults = []
-    if lacking := [name for name in wanted if name not in given]:
-        faults.append(f"missing {_list(lacking)}")
-    if unknown := [name for name in given if name not in wanted]:
-        faults.append(f"unknown {_list(unknown)}")
-    if wrong := [
-        f"{name} {given[name]} instead of {wanted[name]}"
-        for name in wanted
-        if name in given and given[name] != wanted[name]
-    ]:
-        faults.append(f"wrong shape {_list(wrong)}")
-    if faults:
-        raise ValueError(f"not complete weights of AnySat: {'; '.join(faults)}")
-
-
-def _list(names: list[str]) -> str:
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")

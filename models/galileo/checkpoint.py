@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ..cards import Card, TrainingSet
-from ..presto.checkpoint import compare, depth, encoder_part, sensor_bands, size, unwrap
+from ..presto.checkpoint import depth, encoder_part, sensor_bands, size, unwrap
+from ..weights import compare
 from .network import OFFICIAL, Config, Encoder
 from .variants import VARIANTS
 

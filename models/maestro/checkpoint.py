@@ -16,11 +16,11 @@ from typing import Any
 from torch import Tensor
 
 from ..cards import Card, SensorBands, TrainingSet
+from ..weights import compare, listed, with_axes
 from .adapter import Setup, setup_of
 from .layout import EXTRAS, LAYOUTS, Input, Layout
 from .network import SIZES, Config, shapes
 
-NAMED = 6  # tensors listed in an error before the rest is only counted
 TRAINING_ONLY = ("embed_to_rec.", "mask_token.", "enc_to_dec.", "decoder.", "heads.")
 _MARK = re.compile(r"^(.*?)patch_embed\.([^.]+)\.patchify_bands\.(\d+)\.conv\.weight$")
 _HEAD_WIDTH = 64  # of all official sizes
@@ -54,7 +54,7 @@ def recognise(content: Mapping[str, Any]) -> tuple[Config, dict[str, Tensor]]:
     settings = content.get("hyper_parameters")
     config = _measure(whole, settings if isinstance(settings, Mapping) else {})
     state = {n: t for n, t in whole.items() if not n.startswith(TRAINING_ONLY)}
-    _check(state, shapes(config))
+    compare("MAESTRO", state, shapes(config))
     return config, state
 
 
@@ -163,7 +163,7 @@ def _tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
         if str(n).startswith(prefix) and (prefix or not str(n).startswith("ema_model."))
     }  # fmt: skip
     if strange := [name for name, tensor in found.items() if not isinstance(tensor, Tensor)]:
-        raise ValueError(f"no MAESTRO checkpoint: {_list(strange)} is no tensor")
+        raise ValueError(f"no MAESTRO checkpoint: {listed(strange)} is no tensor")
     return found
 
 
@@ -180,9 +180,9 @@ def _measure(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Config
     official = [c for c in SIZES.values() if c.width == width]
     depth = official[0].depth if official else max(depths) + shared  # so that a lost layer shows
     block = f"encoder.{readers[0]}.layers.0"
-    inner = _tensor(state, f"{block}.0.to_qkv.weight", 2).shape[0] // 3
+    inner = with_axes("MAESTRO", state, f"{block}.0.to_qkv.weight", 2).shape[0] // 3
     head_width = _HEAD_WIDTH if inner % _HEAD_WIDTH == 0 else inner
-    hidden = _tensor(state, f"{block}.1.net.1.weight", 2).shape[0]
+    hidden = with_axes("MAESTRO", state, f"{block}.1.net.1.weight", 2).shape[0]
     return Config(
         width, depth, inner // head_width, hidden // width,
         decoder_depth=official[0].decoder_depth if official else 1,
@@ -250,34 +250,3 @@ def _fusion(layout: Layout, readers: Sequence[str], stated: Any) -> tuple[Layout
 def _count(state: Mapping[str, Tensor], prefix: str) -> int:
     pattern = re.compile(re.escape(prefix) + r"layers\.(\d+)\.")
     return 1 + max((int(m[1]) for n in state if (m := pattern.match(n))), default=-1)
-
-
-def _tensor(state: Mapping[str, Tensor], name: str, axes: int) -> Tensor:
-    if name not in state:
-        raise ValueError(f"not complete weights of MAESTRO: missing {name}")
-    if state[name].ndim != axes:
-        raise ValueError(f"wrong shape in weights of MAESTRO: {name} {tuple(state[name].shape)}")
-    return state[name]
-
-
-def _check(state: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """Compare a state dict with what the configuration needs."""
-    given = {name: tuple(t.shape) for name, t in state.items()}
-    faults = []
-    if lacking := [name for name in wanted if name not in given]:
-        faults.append(f"missing {_list(lacking)}")
-    if unknown := [name for name in given if name not in wanted]:
-        faults.append(f"unknown {_list(unknown)}")
-    if wrong := [
-        f"{name} {given[name]} instead of {wanted[name]}"
-        for name in wanted
-        if name in given and given[name] != wanted[name]
-    ]:
-        faults.append(f"wrong shape {_list(wrong)}")
-    if faults:
-        raise ValueError(f"not complete weights of MAESTRO: {'; '.join(faults)}")
-
-
-def _list(names: list[str]) -> str:
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")

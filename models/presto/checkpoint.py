@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..cards import Card, SensorBands, TrainingSet
+from ..weights import compare
 from . import adapter
 from .composites import BANDS
 from .network import OFFICIAL, Config, Encoder
@@ -29,7 +30,6 @@ KNOWN = {
 NESTINGS = ("model", "state_dict", "model_state_dict")
 _WRAPPERS = ("module.", "_orig_mod.")
 _MARK = "latlon_embed.weight"  # no other encoder has it
-_NAMED = 6  # tensors listed in an error before the rest is only counted
 
 
 def recognise(
@@ -117,33 +117,6 @@ def depth(state: Mapping[str, Tensor]) -> int:
     found = (re.match(r"blocks\.(\d+)\.", name) for name in state)
     return 1 + max((int(match[1]) for match in found if match), default=0)
 
-
-def compare(
-    system: str, state: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]]
-) -> None:
-    """Compare a state dict with what a network needs.
-
-    Raises:
-        ValueError: naming the tensors that are missing, unknown or of the wrong shape.
-    """
-    given = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    faults = {
-        "missing": [name for name in wanted if name not in given],
-        "unknown": [name for name in given if name not in wanted],
-        "wrong shape": [
-            f"{name} {given[name]} instead of {shape}"
-            for name, shape in wanted.items()
-            if name in given and given[name] != shape
-        ],
-    }
-    if any(faults.values()):
-        said = "; ".join(f"{what} {_listed(names)}" for what, names in faults.items() if names)
-        raise ValueError(f"not complete weights of {system}: {said}")
-
-
-def _listed(names: list[str]) -> str:
-    rest = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def sensor_bands(most: int) -> tuple[SensorBands, ...]:

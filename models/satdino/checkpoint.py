@@ -16,12 +16,12 @@ from typing import Any
 from torch import Tensor
 
 from ..cards import Card, SensorBands, TrainingSet
+from ..weights import compare, listed, with_axes
 from .adapter import BANDS, DEFAULT, WHITE
 from .network import OFFICIAL, Config, shapes
 
 NESTINGS = ("teacher", "model", "state_dict", "student")
 TRAINING_ONLY = ("head.", "fc.", "linear.", "linear_head.", "gsd_head.")
-NAMED = 6  # tensors listed in an error before the rest is only counted
 _REGISTER = "gsd_register"
 _HEAD_WIDTH = 64  # of all sizes in the authors' code
 
@@ -44,7 +44,7 @@ def recognise(
     """
     state = _backbone(content)
     config = _measure(state, heads)
-    _check(state, shapes(config))
+    compare("SatDINO", state, shapes(config))
     return config, state
 
 
@@ -130,13 +130,14 @@ def _backbone(content: Mapping[str, Any]) -> dict[str, Tensor]:
     inside = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
     state = {n: t for n, t in inside.items() if not n.startswith(TRAINING_ONLY)}
     if strange := [name for name, tensor in state.items() if not isinstance(tensor, Tensor)]:
-        raise ValueError(f"no SatDINO checkpoint: {_list(strange)} is no tensor")
+        raise ValueError(f"no SatDINO checkpoint: {listed(strange)} is no tensor")
     return state
 
 
 def _measure(state: Mapping[str, Tensor], heads: int | None) -> Config:
     """Read the sizes off the tensors."""
-    table, kernel = _tensor(state, "pos_embed", 3), _tensor(state, "patch_embed.proj.weight", 4)
+    table = with_axes("SatDINO", state, "pos_embed", 3)
+    kernel = with_axes("SatDINO", state, "patch_embed.proj.weight", 4)
     width, bands, patch, _ = kernel.shape
     side = math.isqrt(max(table.shape[1] - 2, 0))
     if side < 1 or side**2 + 2 != table.shape[1]:
@@ -147,7 +148,7 @@ def _measure(state: Mapping[str, Tensor], heads: int | None) -> Config:
     numbers = [int(m[1]) for n in state if (m := re.match(r"blocks\.(\d+)\.", n))]
     official = [c for c in OFFICIAL.values() if (c.width, c.patch) == (width, patch)]
     depth = official[0].depth if official else 1 + max(numbers, default=0)
-    hidden = _tensor(state, "blocks.0.mlp.fc1.weight", 2).shape[0]
+    hidden = with_axes("SatDINO", state, "blocks.0.mlp.fc1.weight", 2).shape[0]
     if heads is None and width % _HEAD_WIDTH:
         raise ValueError(
             f"weights of SatDINO with a width of {width}: the number of attention heads is unknown"
@@ -162,34 +163,3 @@ def _measure(state: Mapping[str, Tensor], heads: int | None) -> Config:
         bands=bands,
         qkv_bias="blocks.0.attn.qkv.bias" in state,
     )
-
-
-def _tensor(state: Mapping[str, Tensor], name: str, axes: int) -> Tensor:
-    if name not in state:
-        raise ValueError(f"not complete weights of SatDINO: missing {name}")
-    if state[name].ndim != axes:
-        raise ValueError(f"wrong shape in weights of SatDINO: {name} {tuple(state[name].shape)}")
-    return state[name]
-
-
-def _check(state: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """Compare a state dict with what the configuration needs."""
-    given = {name: tuple(t.shape) for name, t in state.items()}
-    faults = []
-    if lacking := [name for name in wanted if name not in given]:
-        faults.append(f"missing {_list(lacking)}")
-    if unknown := [name for name in given if name not in wanted]:
-        faults.append(f"unknown {_list(unknown)}")
-    if wrong := [
-        f"{name} {given[name]} instead of {wanted[name]}"
-        for name in wanted
-        if name in given and given[name] != wanted[name]
-    ]:
-        faults.append(f"wrong shape {_list(wrong)}")
-    if faults:
-        raise ValueError(f"not complete weights of SatDINO: {'; '.join(faults)}")
-
-
-def _list(names: list[str]) -> str:
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..weights import compare
 from .card import card_of
 from .completion import CompletionConfig
 from .decoder import DecoderConfig
@@ -31,7 +32,6 @@ from .swin import HUGE, SwinConfig
 __all__ = ["build", "card_of", "family", "is_plus", "join", "recognise", "uses"]
 
 NESTINGS = ("model", "state_dict")
-NAMED = 6  # tensors listed in an error before the rest is only counted
 _PARTS = ("backbone_hr", "backbone_s2", "backbone_s1", "head_s2", "head_s1", "fusion", "ctpe",
           "modality_vae", "head_rec_hr")  # fmt: skip
 _LEFT_BEHIND = ("head_gep.", "head_hr.", "decode_head.", "auxiliary_head.")  # of other tasks
@@ -292,20 +292,5 @@ def _check(state: Mapping[str, Tensor], config: Config) -> None:
     with torch.device("meta"):
         wanted = {n: tuple(t.shape) for n, t in build(config).state_dict().items()
                   if not n.endswith(_REBUILT)}
-    given = {name: tuple(t.shape) for name, t in state.items()}
-    faults = []
-    if missing := [name for name in wanted if name not in given]:
-        faults.append(f"missing {_list(missing)}")
-    if unknown := [name for name in given if name not in wanted]:
-        faults.append(f"unknown {_list(unknown)}")
-    if wrong := [f"{n} {given[n]} instead of {wanted[n]}"
-                 for n in wanted if n in given and given[n] != wanted[n]]:
-        faults.append(f"wrong shape {_list(wrong)}")
-    if faults:
-        title = "SkySense++" if isinstance(config, PlusConfig) else "SkySense"
-        raise ValueError(f"not complete weights of {title}: {'; '.join(faults)}")
-
-
-def _list(names: list[str]) -> str:
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+    title = "SkySense++" if isinstance(config, PlusConfig) else "SkySense"
+    compare(title, state, wanted)

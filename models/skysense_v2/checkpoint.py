@@ -13,12 +13,12 @@ from ..cards import Card, SensorBands
 from ..skysense.adapter import LAYOUTS
 from ..skysense.checkpoint import family
 from ..skysense.fusion import FusionConfig
+from ..weights import compare
 from .network import CHANNELS, PATCH, STAGES, Config, build
 
 __all__ = ["build", "card_of", "recognise"]
 
 NESTINGS = ("model", "state_dict")
-NAMED = 6  # tensors listed in an error before the rest is only counted
 _REBUILT = ("relative_coords_table", "relative_position_index")
 _FUSION_HEAD = 64
 _SENTINEL_WINDOW, _PICTURE_WINDOW = 64, 512
@@ -88,22 +88,8 @@ def _measure(state: Mapping[str, Tensor]) -> Config:
 def _check(state: Mapping[str, Tensor], config: Config) -> None:
     with torch.device("meta"):
         wanted = {n: tuple(t.shape) for n, t in build(config).state_dict().items()}
-    given = {name: tuple(t.shape) for name, t in state.items()}
-    faults = []
-    if missing := [name for name in wanted if name not in given]:
-        faults.append(f"missing {_list(missing)}")
-    if unknown := [name for name in given if name not in wanted]:
-        faults.append(f"unknown {_list(unknown)}")
-    if wrong := [f"{n} {given[n]} instead of {wanted[n]}"
-                 for n in wanted if n in given and given[n] != wanted[n]]:
-        faults.append(f"wrong shape {_list(wrong)}")
-    if faults:
-        raise ValueError(f"not complete weights of SkySense V2: {'; '.join(faults)}")
+    compare("SkySense V2", state, wanted)
 
-
-def _list(names: list[str]) -> str:
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def card_of(config: Config) -> Card:

@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from ..cards import Card, SensorBands, TrainingSet
+from ..weights import compare
 from .export import used_dimensions
 from .network import (
     MATRYOSHKA,
@@ -51,7 +52,6 @@ NESTINGS = (  # key of the tensors, key of the settings
     ("model_state_dict", "config"),
 )
 TRAINING_ONLY = ("projector.", "segmented_matryoshka_projector.")
-NAMED = 6  # tensors listed in an error before the rest is only counted
 
 
 def configure(variant: str, settings: Mapping[str, Any]) -> TesseraConfig:
@@ -147,26 +147,8 @@ def check(state: Mapping[str, Tensor], config: TesseraConfig) -> None:
     Raises:
         ValueError: naming the tensors that are missing, unknown or of the wrong shape.
     """
-    wanted = shapes(config)
-    given = {name: tuple(t.shape) for name, t in state.items()}
-    faults = []
-    if missing := [name for name in wanted if name not in given]:
-        faults.append(f"missing {_list(missing)}")
-    if unknown := [name for name in given if name not in wanted]:
-        faults.append(f"unknown {_list(unknown)}")
-    if wrong := [
-        f"{name} {given[name]} instead of {wanted[name]}"
-        for name in wanted
-        if name in given and given[name] != wanted[name]
-    ]:
-        faults.append(f"wrong shape {_list(wrong)}")
-    if faults:
-        raise ValueError(f"not complete weights of TESSERA {config.variant}: {'; '.join(faults)}")
+    compare(f"TESSERA {config.variant}", state, shapes(config))
 
-
-def _list(names: list[str]) -> str:
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _unwrap(checkpoint: Mapping[str, Any]) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:

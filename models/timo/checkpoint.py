@@ -17,12 +17,12 @@ from torch import Tensor
 
 from ..cards import Card, SensorBands, TrainingSet
 from ..satdino.adapter import WHITE
+from ..weights import compare, listed
 from .adapter import LAYOUTS, PATCH, Layout
 from .network import OFFICIAL, Config, build, shapes
 
 NESTINGS = ("model", "state_dict")
 TRAINING_ONLY = ("mask_token", "decoder_", "decoder.", "semseghead.", "head.")
-NAMED = 6  # tensors listed in an error before the rest is only counted
 WINDOW = 128
 STAGE = 3  # whose maps are the embedding: the finest that has patches of 16 pixels
 _FIRST = "patch_embed1.conv.0.weight"
@@ -48,7 +48,7 @@ def recognise(
     config = _measure(state, heads)
     with torch.device("meta"):
         wanted = shapes(build(config))
-    _check(state, wanted)
+    compare("TiMo", state, wanted)
     return config, state
 
 
@@ -164,7 +164,7 @@ def _encoder(content: Mapping[str, Any]) -> dict[str, Tensor]:
     inside = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
     state = {n: t for n, t in inside.items() if not n.startswith(TRAINING_ONLY)}
     if strange := [name for name, tensor in state.items() if not isinstance(tensor, Tensor)]:
-        raise ValueError(f"no TiMo checkpoint: {_list(strange)} is no tensor")
+        raise ValueError(f"no TiMo checkpoint: {listed(strange)} is no tensor")
     return state
 
 
@@ -225,26 +225,3 @@ def _size(state: Mapping[str, Tensor], name: str, axis: int) -> int:
     if state[name].ndim <= axis or state[name].shape[axis] < 1:
         raise ValueError(f"wrong shape in weights of TiMo: {name} {tuple(state[name].shape)}")
     return state[name].shape[axis]
-
-
-def _check(state: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """Compare a state dict with what the configuration needs."""
-    given = {name: tuple(t.shape) for name, t in state.items()}
-    faults = []
-    if lacking := [name for name in wanted if name not in given]:
-        faults.append(f"missing {_list(lacking)}")
-    if unknown := [name for name in given if name not in wanted]:
-        faults.append(f"unknown {_list(unknown)}")
-    if wrong := [
-        f"{name} {given[name]} instead of {wanted[name]}"
-        for name in wanted
-        if name in given and given[name] != wanted[name]
-    ]:
-        faults.append(f"wrong shape {_list(wrong)}")
-    if faults:
-        raise ValueError(f"not complete weights of TiMo: {'; '.join(faults)}")
-
-
-def _list(names: list[str]) -> str:
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
