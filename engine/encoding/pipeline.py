@@ -77,6 +77,10 @@ def encode_stack(stack: Stack, encoder_name: str, output: Path, context: JobCont
     tags = {ENCODER_TAG: card.identity, DATES_TAG: ",".join(dates)}
     finer = upsampled and card.patch > 1
     coarse = context.folder / f"{output.stem}.patches.tif" if finer else output
+    pixels = _pixels(stack.grid, area, card.patch)
+    if finer:  # with the patches around, so that the edges are those of a larger area
+        area = _grown(area, stack.grid.coarser(card.patch))
+        grid = stack.grid.coarser(card.patch).part(area)
     start, count = time.monotonic(), 0
     pace = Pace(context.part(0, 0.8) if finer else context, grid.full.size, _units(card),
                 "Encoding")
@@ -95,8 +99,7 @@ def encode_stack(stack: Stack, encoder_name: str, output: Path, context: JobCont
     context.log(f"Embeddings of {count} {_units(card)} ({100 * count / grid.full.size:.1f} %) in "
                 f"{seconds:.0f} s, {count / seconds:.0f} {_units(card)}/s")
     if finer:
-        count = upsample(coarse, _pixels(stack.grid, area, card.patch), card.patch, output, tags,
-                         context.part(0.8, 1))
+        count = upsample(coarse, pixels, card.patch, output, tags, context.part(0.8, 1))
         coarse.unlink()
     return Encoded(Path(output), count, seconds)
 
@@ -110,6 +113,13 @@ def _pixels(grid: Grid, area: Window, patch: int) -> Grid:
     row, col = area.row * patch, area.col * patch
     return grid.part(Window(row, col, min(area.rows * patch, grid.shape[0] - row),
                             min(area.cols * patch, grid.shape[1] - col)))
+
+
+def _grown(area: Window, grid: Grid) -> Window:
+    """A window and one cell on each side, as far as the grid goes."""
+    top, left = max(area.row - 1, 0), max(area.col - 1, 0)
+    return Window(top, left, min(area.row + area.rows + 1, grid.shape[0]) - top,
+                  min(area.col + area.cols + 1, grid.shape[1]) - left)
 
 
 def _compare_sizes(card: Card, stack: Stack, context: JobContext) -> None:

@@ -41,11 +41,11 @@ def _interpolate(codes: np.ndarray, row: float, col: float, patch: int, scale: f
 
 def upsample(path: Path, grid: Grid, patch: int, output: Path, tags: dict[str, str],
              context: JobContext) -> int:
-    """Write the embeddings of a file on a finer grid with the same origin; pixels that have one.
+    """Write the embeddings of a file on a finer grid; the number of pixels that have one.
 
     Args:
         path: embeddings of patches.
-        grid: of pixels, `patch` to a side of a patch.
+        grid: of pixels, `patch` to a side of a patch; starts on one of the file's patches.
         output: file to write.
         tags: of the new file.
     """
@@ -53,12 +53,12 @@ def upsample(path: Path, grid: Grid, patch: int, output: Path, tags: dict[str, s
     pace = Pace(context, grid.full.size, "pixels", "Upsampling")
     with EmbeddingsFile(path) as file, EmbeddingsWriter(
             output, grid, file.dims, file.scale, tags, context.check) as out:
+        col, row = (round(n) for n in ~file.grid.affine @ (grid.affine @ (0, 0)))
         for block in grid.blocks(TILE, TILE):
-            top, left = ((n + 0.5) / patch - 0.5 for n in (block.row, block.col))
+            top, left = row + (block.row + 0.5) / patch - 0.5, col + (block.col + 0.5) / patch - 0.5
             first = max(int(np.floor(top)), 0), max(int(np.floor(left)), 0)
-            last = [min(int((n + length - 0.5) / patch + 1.5), size) for n, length, size in (
-                (block.row, block.rows, file.grid.shape[0]),
-                (block.col, block.cols, file.grid.shape[1]))]
+            last = [min(int(start + (length - 1) / patch) + 2, size) for start, length, size in (
+                (top, block.rows, file.grid.shape[0]), (left, block.cols, file.grid.shape[1]))]
             codes = file.codes(Window(*first, last[0] - first[0], last[1] - first[1]))
             fine = np.zeros((block.rows, block.cols, file.dims), np.uint8)
             _interpolate(codes, top - first[0], left - first[1], patch, file.scale, fine)

@@ -21,6 +21,7 @@ from ..rasters.legend import Legend
 from .accuracy import tempered
 from .applicability import Gate
 from .classifiers import Classifier
+from .decoder import Decoder, image_of
 from .headfile import CARD_KEY, GATE_KEY, HeadFile, build, write
 from .layout import FeatureLayout, Source
 
@@ -44,6 +45,7 @@ class HeadCard:
         source: names of the labels and of the input.
         cutoff: last date that was used, ISO day, or "".
         version: of the program.
+        margin: pixels around a pixel that the head looks at; 0 for heads of single pixels.
     """
 
     layout: FeatureLayout
@@ -56,6 +58,7 @@ class HeadCard:
     source: dict
     cutoff: str = ""
     version: str = "1.0.0"
+    margin: int = 0
 
     def to_json(self) -> str:
         """The card as indented JSON."""
@@ -64,6 +67,7 @@ class HeadCard:
             "legend": self.legend.records(), "model": self.model, "samples": list(self.samples),
             "validation": self.validation, "temperature": self.temperature, "seed": self.seed,
             "source": self.source, "cutoff": self.cutoff, "version": self.version,
+            "margin": self.margin,
         }, indent=2, ensure_ascii=False)
 
     @classmethod
@@ -75,7 +79,7 @@ class HeadCard:
                 raise ValueError("the card is not that of a head")
             return cls(FeatureLayout.of_record(c["features"]), Legend.of_records(c["legend"]),
                        c["model"], tuple(c["samples"]), c["validation"], c["temperature"],
-                       c["seed"], c["source"], c["cutoff"], c["version"])
+                       c["seed"], c["source"], c["cutoff"], c["version"], c.get("margin", 0))
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(f"the card is incomplete ({error})") from error
 
@@ -113,8 +117,35 @@ class Head:
         self.card.layout.require(self.path.name, source)
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """(n, c) float32 from (n, k) features."""
+        """(n, c) float32 from (n, k) features; of a head that looks at single pixels.
+
+        Raises:
+            UserError: the head looks at neighbours, see `image`.
+        """
+        if self.card.margin:
+            raise UserError(f"{self.path.name} looks at the ground around a pixel, which is not "
+                            "possible here. Train a head of another kind.")
         return self._file.run(features)
+
+    def image(self, features: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        """Probabilities of a window.
+
+        Args:
+            features: (rows + 2 margin, cols + 2 margin, k), NaN where invalid if there is a margin.
+            valid: (rows + 2 margin, cols + 2 margin) bool.
+
+        Returns:
+            (rows, cols, c) float32; 0 where not valid.
+        """
+        if self.card.margin:
+            m = self.card.margin
+            inner = valid[m:-m, m:-m]
+            found = self._file.image(features) if inner.any() else 0
+            return np.where(inner[..., None], found,
+                            np.zeros(len(self.card.legend), np.float32)).astype(np.float32)
+        probabilities = np.zeros((*valid.shape, len(self.card.legend)), np.float32)
+        probabilities[valid] = self._file.run(features[valid])
+        return probabilities
 
 
 def gate_of(file: HeadFile) -> Gate:
@@ -127,13 +158,13 @@ def gate_of(file: HeadFile) -> Gate:
 
 
 def write_head(
-    path: Path, classifier: Classifier, card: HeadCard, gate: Gate, check: np.ndarray
+    path: Path, classifier: Classifier | Decoder, card: HeadCard, gate: Gate, check: np.ndarray
 ) -> None:
     """Write a head under a temporary name, check it, and rename it.
 
     Args:
         path: of the finished file.
-        classifier: what to write.
+        classifier: what to write; of images, if the card has a margin.
         card: goes into the metadata, and its temperature into the graph.
         gate: goes into the metadata.
         check: (n, k) training features on which file and classifier must agree to 1e-4.
@@ -151,6 +182,9 @@ def write_head(
     ]
     constants = {**graph.constants, "smallest": np.float32(1e-7),
                  "coolness": np.float32(1 / card.temperature)}
-    model = build(nodes, constants, card.layout.size, "probabilities", len(card.legend))
+    model = build(nodes, constants, card.layout.size, "probabilities", len(card.legend),
+                  card.margin)
+    if card.margin:
+        check = image_of(check, 2 * card.margin + 8)
     write(path, model, card.to_json(), gate.to_text(), check,
           tempered(classifier.probabilities(check), card.temperature))

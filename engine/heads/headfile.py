@@ -65,15 +65,26 @@ class HeadFile:
                               {"features": features[start:start + _BATCH]})[0]
             for start in range(0, len(features), _BATCH)])
 
+    def image(self, features: np.ndarray) -> np.ndarray:
+        """(rows, cols, targets) float32 of a graph of images, from (rows + 2 margin, ..., k)."""
+        block = np.ascontiguousarray(features.transpose(2, 0, 1)[None], np.float32)
+        return self._session.run([self._output.name], {"features": block})[0][0].transpose(1, 2, 0)
+
 
 def build(nodes: Sequence[onnx.NodeProto], constants: dict[str, np.ndarray], features: int,
-          output: str, targets: int) -> onnx.ModelProto:
-    """A model from "features" (n, features) to `output` (n, targets)."""
+          output: str, targets: int, margin: int = 0) -> onnx.ModelProto:
+    """A model from "features" (n, features) to `output` (n, targets).
+
+    With a margin, of images: (1, features, rows + 2 margin, cols + 2 margin) to
+    (1, targets, rows, cols).
+    """
+    into, out = (([1, features, "height", "width"], [1, targets, "rows", "cols"]) if margin
+                 else (["n", features], ["n", targets]))
     model = helper.make_model(
         helper.make_graph(
             nodes, "head",
-            [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", features])],
-            [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["n", targets])],
+            [helper.make_tensor_value_info("features", TensorProto.FLOAT, into)],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, out)],
             [constant(name, value) for name, value in constants.items()]),
         opset_imports=[helper.make_opsetid("", _OPSET),
                        helper.make_opsetid("ai.onnx.ml", _ML_OPSET)],
@@ -90,8 +101,8 @@ def write(path: Path, model: onnx.ModelProto, card: str, gate: str, check: np.nd
         path: of the finished file.
         model: the graph.
         card, gate: for the metadata.
-        check: (n, k) features on which the file must answer as expected.
-        expected: (n, targets) answers of the trained model.
+        check: features, shaped as the graph takes them, on which the file must answer as expected.
+        expected: answers of the trained model.
 
     Raises:
         RuntimeError: file and model differ by more than 1e-4 of the largest answer, or of 1.

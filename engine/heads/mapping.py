@@ -27,13 +27,18 @@ from ..rasters.smoothing import HALO, patch_pixels, remove_patches, smooth
 from ..rasters.styles import PERCENT
 from .features import FeatureSource
 from .head import Head
+from .surroundings import with_margin
 
 UNLIKE = Legend((LegendClass(1, "Unlike the training data", "#737373"),))
 """Legend of the layer that says where not to trust a map; 0 is like the training data."""
 
+UNKNOWN = LegendClass(254, "Unknown", "#969696")
+"""The class of pixels that are unlike the training data, where `Options.unknown` asks for it."""
+
 Result = TypeVar("Result")
 
 _SAMPLE = 50_000  # pixels from which the share of unlike ground is told
+_LEAST_SIDE = 16  # pixels of a window, whatever margin a head needs
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Options:
         smooth: smooth probabilities before choosing the class.
         min_area_ha: smaller patches join their surroundings; 0 keeps all.
         tags: metadata of the files.
+        unknown: pixels unlike the training data become the class `UNKNOWN`; a number's map has
+            no answer there.
     """
 
     output: Path
@@ -55,14 +62,22 @@ class Options:
     smooth: bool = True
     min_area_ha: float = 0.0
     tags: tuple[tuple[str, str], ...] = ()
+    unknown: bool = False
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """What came out: areas, and the share (0..1) of mapped pixels unlike the training data."""
+    """What came out.
+
+    Attributes:
+        areas: of the classes of the legend.
+        unlike_share: share (0..1) of mapped pixels unlike the training data.
+        legend: of the written map: the head's, and `UNKNOWN` where that was asked for.
+    """
 
     areas: Areas
     unlike_share: float
+    legend: Legend
 
 
 @dataclass(frozen=True)
@@ -88,14 +103,16 @@ def map_head(head: Head, source: Callable[[], FeatureSource], options: Options,
         context: budget, threads, progress, cancellation.
 
     Raises:
-        UserError: features missing, or no pixel with data.
+        UserError: features missing, no pixel with data, or the head has a class 254 already
+            where unknown pixels are to get that value.
     """
+    legend = with_unknown(head.card.legend) if options.unknown else head.card.legend
     with source() as first:
         head.require(first)
         grid = first.grid
         side = first.side(head.card.layout, context.memory_mb / (2 * context.threads + 1),
-                          len(head.card.legend))
-    legend = head.card.legend
+                          len(legend))
+        side = max(side - 2 * head.card.margin, _LEAST_SIDE)
     size = patch_pixels(grid, options.min_area_ha) if options.min_area_ha > 0 else 0
     count = AreaCount(grid)
     compared = found = answered = 0
@@ -138,7 +155,16 @@ def map_head(head: Head, source: Callable[[], FeatureSource], options: Options,
                 classes.write(Window(rows.start, 0, len(calm), grid.shape[1]), calm)
                 count.add(rows.start, calm)
         context.progress(0.97, "Writing overviews")
-    return Mapped(count.areas(legend), found / compared if compared else 0.0)
+    return Mapped(count.areas(legend), found / compared if compared else 0.0, legend)
+
+
+def with_unknown(legend: Legend) -> Legend:
+    """A legend and the class of pixels unlike the training data."""
+    for known in legend.classes:
+        if known.value == UNKNOWN.value:
+            raise UserError(f"Class {known.name} has the value {UNKNOWN.value}, which pixels "
+                            "unlike the training data would get. Turn Unknown off.")
+    return Legend((*legend.classes, UNKNOWN))
 
 
 def sample_stride(grid: Grid) -> int:
@@ -185,31 +211,42 @@ def _take(pending: deque, context: JobContext) -> Result:
 def _block(head: Head, source: FeatureSource, options: Options, window: Window,
            stride: int) -> _Block:
     """Classes and confidence of a window."""
-    halo = HALO if options.smooth else 0
+    halo, margin = HALO if options.smooth else 0, head.card.margin
     rows, cols = source.grid.shape
     top, left = max(window.row - halo, 0), max(window.col - halo, 0)
     wide = Window(top, left, min(window.row + window.rows + halo, rows) - top,
                   min(window.col + window.cols + halo, cols) - left)
-    features, valid = source.window(wide, head.card.layout)
-    flat = valid.reshape(-1)
-    probabilities = np.zeros((wide.size, len(head.card.legend)), np.float32)
-    probabilities[flat] = head.probabilities(features[flat])
-    probabilities = probabilities.reshape(wide.rows, wide.cols, -1)
-    if options.smooth:
-        probabilities = smooth(probabilities, valid)
+    features, valid = with_margin(source, wide, margin, head.card.layout)
+    probabilities = head.image(features, valid)
+    features, valid = (a[margin:margin + wide.rows, margin:margin + wide.cols]
+                       for a in (features, valid))
     inner = (slice(window.row - top, window.row - top + window.rows),
              slice(window.col - left, window.col - left + window.cols))
-    probabilities, known = probabilities[inner], valid[inner]
-    values = np.array(head.card.legend.values, np.uint8)[probabilities.argmax(2)]
+    strange = None
+    if options.unknown:
+        strange = np.zeros(valid.shape, bool)
+        strange[valid] = head.gate.unlike(features[valid])
+        # a pixel votes for "unknown" as others vote for their class, so that smoothing keeps
+        # ground that is unlike and drops single pixels
+        votes = np.where(strange[..., None], np.float32(0), probabilities)
+        probabilities = np.concatenate([votes, strange[..., None].astype(np.float32)], 2)
+        strange = strange[inner]
+    if options.smooth:
+        probabilities = smooth(probabilities, valid)
+    probabilities, known, features = probabilities[inner], valid[inner], features[inner]
+    values = np.array((*head.card.legend.values, UNKNOWN.value), np.uint8)[probabilities.argmax(2)]
     percent = np.rint(100 * probabilities.max(2)).astype(np.uint8)
-    features = features.reshape(wide.rows, wide.cols, -1)[inner]
-    unlike, looked = None, known[::stride, ::stride]
-    if options.unlike:
-        unlike = np.full(known.shape, NODATA, np.uint8)
-        unlike[known] = head.gate.unlike(features[known])
-        strange = unlike[::stride, ::stride][looked]
+    if options.unknown:
+        percent[values == UNKNOWN.value] = NODATA  # no class to be sure of
+    looked = known[::stride, ::stride]
+    if strange is None and options.unlike:
+        strange = np.zeros(known.shape, bool)
+        strange[known] = head.gate.unlike(features[known])
+    if strange is None:
+        found = int(head.gate.unlike(features[::stride, ::stride][looked]).sum())
     else:
-        strange = head.gate.unlike(features[::stride, ::stride][looked])
+        found = int(strange[::stride, ::stride][looked].sum())
+    unlike = np.where(known, strange, NODATA).astype(np.uint8) if options.unlike else None
     return _Block(window, np.where(known, values, NODATA).astype(np.uint8),
                   np.where(known, percent, NODATA).astype(np.uint8), unlike,
-                  int(looked.sum()), int(strange.sum()))
+                  int(looked.sum()), found)

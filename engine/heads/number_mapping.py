@@ -48,7 +48,8 @@ def map_numbers(head: NumberHead, source: Callable[[], FeatureSource], options: 
     Args:
         head: whose features the source must have.
         source: opens the features; called once for each thread.
-        options: output, unlike and tags; numbers are neither smoothed nor cleaned of patches.
+        options: output, unlike, unknown and tags; numbers are neither smoothed nor cleaned of
+            patches.
         context: budget, threads, progress, cancellation.
 
     Raises:
@@ -122,10 +123,12 @@ def _numbers(head: NumberHead, source: FeatureSource, options: Options, window: 
     features = features.reshape(*valid.shape, -1)
     values[valid] = head.values(features[valid])
     unlike, looked = None, valid[::stride, ::stride]
-    if options.unlike:
+    if options.unlike or options.unknown:
         unlike = np.full(valid.shape, NODATA, np.uint8)
         unlike[valid] = head.gate.unlike(features[valid])
         strange = unlike[::stride, ::stride][looked]
+        if options.unknown:
+            values[unlike == 1] = np.nan
     else:
         strange = head.gate.unlike(features[::stride, ::stride][looked])
     return _Numbers(window, values, unlike, int(looked.sum()), int(strange.sum()))

@@ -24,7 +24,8 @@ from .number_head import NumberCard
 from .regressors import Regressor
 
 AUTOMATIC = "auto"
-"""In place of a model: ridge regression on each kind of features, or trees on the simplest."""
+"""In place of a model: ridge regression on each kind of features, or trees on the simplest (a
+forest, boosting, or the mean of both)."""
 
 LEVEL = 0.9
 """Share of true values that the prediction interval shall hold."""
@@ -194,6 +195,8 @@ def train_numbers(
     for i, (kind, name) in enumerate(candidates):
         trials.append(held_back(table[:, layout.columns(kind)], y, folds, layout.only(kind), name,
                                 seed, context.part(i / steps, (i + 1) / steps)))
+    if model == AUTOMATIC:
+        trials.append(_joined_trial(trials[-2:], y, folds))
     best = min(trials, key=lambda t: t.scores.rmse)
     x, used = table[:, layout.columns(best.kind)], layout.only(best.kind)
     flattering = held_back(x, y, crossval.random_folds(parts, folds.count, seed), used,
@@ -236,10 +239,22 @@ def held_back(
     for f in range(folds.count):
         test = folds.fold == f
         chosen[test] = held[np.argmin(squares[:, ~test].mean(1)), test]
-    by_fold = np.array([np.sqrt(np.mean((chosen - y)[folds.fold == f] ** 2))
+    return _judged(layout.kind, model, chosen, y, folds,
+                   penalties[int(np.argmin(squares.mean(1)))])
+
+
+def _joined_trial(trials: list[NumberTrial], y: np.ndarray, folds: Folds) -> NumberTrial:
+    """The mean of trials on the same features, as the model "joined" answers."""
+    mean = np.mean([t.predicted for t in trials], axis=0)
+    return _judged(trials[0].kind, "joined", mean, y, folds, float("nan"))
+
+
+def _judged(kind: str, model: str, predicted: np.ndarray, y: np.ndarray, folds: Folds,
+            penalty: float) -> NumberTrial:
+    """A trial with the scores of its held-back numbers (n,)."""
+    by_fold = np.array([np.sqrt(np.mean((predicted - y)[folds.fold == f] ** 2))
                         for f in range(folds.count)])
-    return NumberTrial(layout.kind, model, chosen, NumberScores.of(chosen, y), by_fold,
-                       penalties[int(np.argmin(squares.mean(1)))])
+    return NumberTrial(kind, model, predicted, NumberScores.of(predicted, y), by_fold, penalty)
 
 
 def interval_of(predicted: np.ndarray, true: np.ndarray, folds: Folds,
@@ -268,7 +283,7 @@ def _candidates(model: str, kinds: tuple[str, ...]) -> list[tuple[str, str]]:
     name = "ridge" if model == "logistic" else model
     if name not in regressors.MODELS:
         raise UserError(f"{model} cannot learn numbers. Choose {AUTOMATIC}, logistic (ridge "
-                        "regression, its counterpart), forest or boosting.")
+                        "regression, its counterpart), forest, boosting or joined.")
     return [(kind, name) for kind in kinds]
 
 

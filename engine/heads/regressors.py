@@ -6,7 +6,7 @@ the nodes of a graph (to ship). Features that are NaN count as the mean of the t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from .standard import Graph, Standard
 from .trees import Tree, ensemble
 
-MODELS = ("ridge", "forest", "boosting")
+MODELS = ("ridge", "forest", "boosting", "joined")
 PENALTIES = (1.0, 10.0, 100.0, 1000.0, 10000.0)
 """Weights of ridge regression's penalty, from which cross-validation chooses."""
 
@@ -84,9 +84,29 @@ class Trees:
         return Graph(first.nodes + nodes, {**first.constants, "start": np.float32([self.start])})
 
 
+@dataclass(frozen=True)
+class Joined:
+    """The mean of several sums of trees, which err less together than each alone."""
+
+    members: tuple[Trees, ...]
+
+    def values(self, x: np.ndarray) -> np.ndarray:
+        """(n,) numbers of (n, k) features."""
+        return np.mean([m.values(x) for m in self.members], axis=0)
+
+    def graph(self) -> Graph:
+        """The same as ONNX nodes: one sum of all their trees."""
+        count = len(self.members)
+        trees = tuple(replace(t, values=t.values / count) for m in self.members for t in m.trees)
+        start = sum(m.start for m in self.members) / count
+        return replace(self.members[0], trees=trees, start=start).graph()
+
+
 def fit(model: str, x: np.ndarray, y: np.ndarray, *, seed: int, threads: int, embedded: int = 0,
         penalties: tuple[float, ...] = PENALTIES) -> list[Regressor]:
     """Fit one of `MODELS`; ridge regression once for each penalty, the others once.
+
+    "joined" is the mean of a forest and boosting.
 
     Args:
         model: which.
@@ -101,6 +121,9 @@ def fit(model: str, x: np.ndarray, y: np.ndarray, *, seed: int, threads: int, em
         standard = Standard.of(x, embedded)
         return [_ridge(standard, x, y, penalty) for penalty in penalties]
     standard = Standard.of(x)
+    if model == "joined":
+        return [Joined(tuple(fitter(standard, x, y, seed, threads)
+                             for fitter in (_forest, _boosting)))]
     fitter = _forest if model == "forest" else _boosting
     return [fitter(standard, x, y, seed, threads)]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyogrio
 import shapely
 from affine import Affine
@@ -26,8 +27,10 @@ MOST_PER_PARCEL = 200
 """Pixels taken from one polygon at most, so that big parcels do not dominate."""
 
 MOST_FEATURES = 100_000
-"""Points or polygons looked at; more are drawn from."""
+"""Points or polygons that are kept in memory; more are drawn from while they stream by."""
 
+_SEED = 271828  # of the draw; no number that a file's own places may have been drawn with
+_BATCH = 2048  # features placed at a time
 _WANTED = 3000  # samples that are plenty: with many parcels each gives fewer
 
 
@@ -39,7 +42,7 @@ class Field:
         path, layer, name: where it stands.
         crs: of the geometry; None means the grid's.
         geometry: (n,) WKB.
-        values: (n,) as the file holds them.
+        values: (n,) as the file holds them; numbers are floats where some are missing.
         outside: features that are too far from the grid to be read.
     """
 
@@ -74,7 +77,10 @@ class Samples:
 
 def read_field(path: Path, name: str, grid: Grid, context: JobContext,
                layer: str | None = None) -> Field:
-    """The features near a grid with one of their fields.
+    """The features near a grid with one of their fields, read as a stream.
+
+    Of more than `MOST_FEATURES`, so many are drawn evenly, those with a shape and a value first;
+    the others never stay in memory.
 
     Raises:
         UserError: no such file, layer or field; no features; none near the grid.
@@ -84,11 +90,19 @@ def read_field(path: Path, name: str, grid: Grid, context: JobContext,
     bbox = grid.bounds if crs is None else grid.bounds_in(crs)
     if info["geometry_type"] is None:
         raise UserError(f"{path.name} has no geometry. Choose points or polygons.")
-    _, _, geometry, columns = pyogrio.raw.read(
-        path, layer=layer, columns=[name], bbox=bbox, force_2d=True)
-    field = Field(path, layer, name, crs, geometry, columns[0],
-                  max(info["features"] - len(geometry), 0))
-    if not len(geometry) and info["features"] != 0:
+    kept = _Draw(MOST_FEATURES)
+    with pyogrio.raw.open_arrow(path, layer=layer, columns=[name],
+                                bbox=bbox) as (meta, stream):
+        shape = meta["geometry_name"] or "wkb_geometry"
+        for batch in pa.RecordBatchReader.from_stream(stream):
+            context.progress(min(kept.seen / max(info["features"], 1), 1), "Reading labels")
+            kept.add(batch[shape].to_numpy(zero_copy_only=False), _plain(batch[name]))
+    geometry, values = kept.taken()
+    if kept.known > MOST_FEATURES:
+        context.log(f"{MOST_FEATURES} of {kept.known} features of {path.name} are used, drawn "
+                    "evenly")
+    field = Field(path, layer, name, crs, geometry, values, max(info["features"] - kept.seen, 0))
+    if not kept.seen and info["features"] != 0:
         raise outside_error(field, grid)
     return field
 
@@ -99,7 +113,7 @@ def pick(field: Field, chosen: Sequence[int], numbers: np.ndarray, grid: Grid,
 
     At most `most` pixels of a polygon are taken, evenly and always the same; a polygon without a
     pixel centre gives the pixel under its inner point. Pixels with two different numbers are left
-    out. Of more than `MOST_FEATURES` features, so many are drawn evenly.
+    out.
 
     Args:
         field: the features.
@@ -113,16 +127,12 @@ def pick(field: Field, chosen: Sequence[int], numbers: np.ndarray, grid: Grid,
         UserError: no feature touches the grid.
     """
     chosen, numbers = np.asarray(chosen), np.asarray(numbers)
-    if len(chosen) > MOST_FEATURES:
-        drawn = np.random.default_rng(0).permutation(len(chosen))[:MOST_FEATURES]
-        context.log(f"{MOST_FEATURES} of {len(chosen)} features of {field.path.name} are used, "
-                    "drawn evenly")
-        chosen, numbers = chosen[np.sort(drawn)], numbers[np.sort(drawn)]
     picker = _Picker(grid, field.crs, min(most, max(4, _WANTED // len(chosen))))
-    for count, (index, value) in enumerate(zip(chosen, numbers, strict=True)):
-        if count % 64 == 0:
-            context.progress(count / len(chosen), "Reading labels")
-        picker.add(field.geometry[index], value)
+    for start in range(0, len(chosen), _BATCH):
+        part = slice(start, start + _BATCH)
+        context.progress(start / len(chosen), "Placing labels")
+        shapes = shapely.from_wkb(field.geometry[chosen[part]], on_invalid="ignore")
+        picker.add(shapes, numbers[part], context.check)
     if picker.unreadable:
         context.warn(f"Left out {picker.unreadable} of {len(chosen)} features of "
                      f"{field.path.name}: neither point nor polygon, or empty.")
@@ -145,6 +155,47 @@ def joined(first: Samples, second: Samples) -> Samples:
         first.polygons)
 
 
+class _Draw:
+    """Keeps at most `most` of the features that stream by, each with the same chance.
+
+    Those without a shape or a value are kept only where there is room beside the others.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._rng = most, np.random.default_rng(_SEED)
+        self._geometry = [np.zeros(0, object)]
+        self._values: list[np.ndarray] = []
+        self._lots = np.zeros(0)
+        self.seen = self.known = 0
+
+    def add(self, geometry: np.ndarray, values: np.ndarray) -> None:
+        """Offer features: (n,) WKB or None, (n,) values."""
+        self.seen += len(values)
+        known = np.array([g is not None and v is not None and v == v  # NaN is no value
+                          for g, v in zip(geometry, values, strict=True)], bool)
+        self.known += int(known.sum())
+        lots = np.append(self._lots, self._rng.random(len(known)) + ~known)
+        self._geometry.append(geometry)
+        self._values.append(values)
+        if len(lots) > self._most:
+            first = np.sort(np.argpartition(lots, self._most)[:self._most])
+            geometry, values = self.taken()
+            self._geometry, self._values, lots = [geometry[first]], [values[first]], lots[first]
+        self._lots = lots
+
+    def taken(self) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) WKB and (n,) values, in the order of the file."""
+        values = np.concatenate(self._values) if self._values else np.zeros(0, object)
+        return np.concatenate(self._geometry), values
+
+
+def _plain(values: pa.Array) -> np.ndarray:
+    """A column as numbers or as text (objects); NaN or None where it is empty."""
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.int8())
+    return values.to_numpy(zero_copy_only=False)
+
+
 class _Picker:
     """Collects pixels of one geometry after the other."""
 
@@ -155,8 +206,26 @@ class _Picker:
         self.taken: list[tuple[np.ndarray, float]] = []
         self.outside = self.unreadable = self.areal = 0
 
-    def add(self, wkb: bytes, value: float) -> None:
-        parts = list(_parts(shapely.from_wkb(wkb, on_invalid="ignore")))
+    def add(self, shapes: np.ndarray, values: np.ndarray, check: Callable[[], None]) -> None:
+        """Take the pixels of shapes; points are placed together, which is much faster."""
+        single = (shapely.get_type_id(shapes) == shapely.GeometryType.POINT) \
+            & ~shapely.is_empty(shapes)
+        columns = np.full((len(shapes), 2), np.nan)
+        if single.any():
+            columns[single] = self._to_pixels(shapely.get_coordinates(shapes[single]))
+        for index, (shape, value) in enumerate(zip(shapes, values, strict=True)):
+            if not single[index]:
+                check()
+                self._add(shape, value)
+                continue
+            pixel = self._under(columns[index:index + 1])
+            if len(pixel):
+                self.taken.append((pixel, value))
+            else:
+                self.outside += 1
+
+    def _add(self, shape: shapely.Geometry | None, value: float) -> None:
+        parts = list(_parts(shape))
         if not parts:
             self.unreadable += 1
             return
@@ -171,13 +240,13 @@ class _Picker:
 
     def _place(self, shape: shapely.Geometry) -> shapely.Geometry:
         """The shape in columns and rows of the grid."""
-        def to_pixels(xy: np.ndarray) -> np.ndarray:
-            x, y = xy.T
-            if self._crs is not None:
-                x, y = (np.asarray(v) for v in transform(*self._crs, x, y))
-            return np.column_stack(self._inverse @ (x, y))
+        return shapely.transform(shape, self._to_pixels)
 
-        return shapely.transform(shape, to_pixels)
+    def _to_pixels(self, xy: np.ndarray) -> np.ndarray:
+        x, y = xy.T
+        if self._crs is not None:
+            x, y = (np.asarray(v) for v in transform(*self._crs, x, y))
+        return np.column_stack(self._inverse @ (x, y))
 
     def _pixels(self, shape: shapely.Geometry) -> np.ndarray:
         """Flat indices of the pixels of a placed point or polygon."""
@@ -200,7 +269,9 @@ class _Picker:
         return (rows + r0) * width + cols + c0
 
     def _under(self, points: np.ndarray) -> np.ndarray:
+        """Flat indices of the pixels under points; none where a point cannot be placed."""
         height, width = self._grid.shape
+        points = points[np.isfinite(points).all(1)]
         col, row = np.floor(points).astype(np.int64).T
         inside = (col >= 0) & (row >= 0) & (col < width) & (row < height)
         return row[inside] * width + col[inside]

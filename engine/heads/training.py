@@ -1,9 +1,15 @@
 """Trains a head and says honestly how good it is.
 
 Every candidate (embeddings, band series, both) is judged on the same blocks of ground that are
-held back in turn. The one with the highest macro-F1 of all held-back samples together is taken;
-on a tie the first of embeddings, bands, both. The penalty of a logistic regression is chosen for
-each held-back fold on the other folds, so that the figures do not profit from the choice.
+held back in turn. Of one kind of model the features with the highest macro-F1 of all held-back
+samples together are taken; on a tie the first of embeddings, bands, both. The penalty of a
+logistic regression and the temperature of a member are chosen for each held-back fold on the
+other folds, so that the figures do not profit from the choice.
+
+The automatic model joins classifiers (`joined.py`) on all features that there are. Something
+simpler (fewer features, or the random forest on bands) takes its place only where it is better by
+more than two standard errors of the folds: the folds scatter more than the candidates differ, and
+the best of many by a little is the luckiest, not the best.
 """
 
 from __future__ import annotations
@@ -15,12 +21,13 @@ import numpy as np
 from ..context import JobContext
 from ..errors import UserError
 from ..rasters.grid import Grid
-from . import accuracy, classifiers, crossval
+from . import accuracy, classifiers, crossval, joined
 from .accuracy import Scores
 from .applicability import Gate
 from .classifiers import Classifier
 from .crossval import Folds
 from .head import HeadCard
+from .joined import Joined, Member, Part, Views
 from .labels import Labels
 from .layout import FeatureLayout
 
@@ -28,7 +35,9 @@ MOST_SAMPLES = 20_000
 """Samples used at most; more are drawn from evenly over the classes."""
 
 AUTOMATIC = "auto"
-"""In place of a classifier: logistic regression or the forest on bands, whichever is better."""
+"""In place of a classifier: several joined, or the forest on bands where that is clearly better."""
+
+_CLEARLY = 2.0  # standard errors
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,8 @@ class Training:
         trials: all candidates, the chosen among them.
         random: the same model with a random split, which flatters.
         baseline: a random forest on band series on the same folds; None where there are none.
-        temperature: of the head's probabilities.
+        temperature: of the head's probabilities; 1 where one would not bring the held-back
+            samples nearer to what they promise.
         calibrated: (n, c) held-back probabilities; each fold with the temperature of the others.
         ece: expected calibration error before and after.
         seed: of everything random.
@@ -170,31 +180,124 @@ def train(
     for k in crossval.lonely_classes(y, folds, size):
         context.warn(f"All {labels.legend.names[k]} lies in one fold, so how well it is mapped "
                      "elsewhere cannot be tested.")
-    steps = len(kinds) + 3
-    first = "logistic" if model == AUTOMATIC else model
-    trials = tuple(
-        _trial(table[:, layout.columns(kind)], y, size, folds, layout.only(kind), first, seed,
-               context.part(i / steps, (i + 1) / steps))
-        for i, kind in enumerate(kinds))
-    baseline = _baseline(table, layout, y, size, folds, trials, seed,
-                         context.part(len(kinds) / steps, (len(kinds) + 1) / steps))
-    rivals = (baseline,) if model == AUTOMATIC and baseline is not None else ()
-    best = max((*trials, *rivals), key=lambda t: t.scores.macro_f1)
-    model = best.model
+    if model == AUTOMATIC:
+        wanted = dict.fromkeys(p for kind in kinds for p in joined.parts_of(kind))
+        parts = _held_parts(table, y, size, folds, layout, [(p, p.strengths) for p in wanted],
+                            seed, context.part(0, 0.55))
+        trials = tuple(_joined_trial(kind, parts, y, size, folds) for kind in kinds)
+        context.log("Members: " + ", ".join(f"{p.part.name} {p.scores.macro_f1:.2f}"
+                                            for p in parts))
+    else:
+        parts = ()
+        trials = tuple(
+            _trial(table[:, layout.columns(kind)], y, size, folds, layout.only(kind), model, seed,
+                   context.part(0.55 * i / len(kinds), 0.55 * (i + 1) / len(kinds)))
+            for i, kind in enumerate(kinds))
+    baseline = _baseline(table, layout, y, size, folds, trials, seed, context.part(0.55, 0.7))
+    best = _preferred(trials, baseline) if model == AUTOMATIC else max(
+        trials, key=lambda t: t.scores.macro_f1)
     x, used = table[:, layout.columns(best.kind)], layout.only(best.kind)
-    strengths = (best.strength,) if model == "logistic" else classifiers.STRENGTHS
-    flattering = _trial(x, y, size, crossval.random_folds(y, folds.count, seed), used, model, seed,
-                        context.part((steps - 2) / steps, (steps - 1) / steps), strengths)
-    context.progress((steps - 1) / steps, "Training on all samples")
-    fitted = _fit(x, y, size, used, model, seed, context.threads, strengths)[0]
+    random = crossval.random_folds(y, folds.count, seed)
+    flattered, last = context.part(0.7, 0.93), context.part(0.93, 1)
+    if best.model == joined.MODEL:
+        mine = tuple(p for p in parts if p.part in joined.parts_of(best.kind))
+        again = _held_parts(x, y, size, random, used, [(p.part, (p.strength,)) for p in mine],
+                            seed, flattered)
+        flattering = _joined_trial(best.kind, again, y, size, random)
+        last.progress(0, "Training on all samples")
+        fitted = _join(x, y, size, used, mine, seed, context.threads)
+    else:
+        strengths = (best.strength,) if best.model == "logistic" else classifiers.STRENGTHS
+        flattering = _trial(x, y, size, random, used, best.model, seed, flattered, strengths)
+        last.progress(0, "Training on all samples")
+        fitted = _fit(x, y, size, used, best.model, seed, context.threads, strengths)[0]
     temperature, calibrated = _calibrate(best.probabilities, y, folds)
     ece = tuple(accuracy.expected_calibration_error(p.max(1), p.argmax(1) == y)
                 for p in (best.probabilities, calibrated))
+    if ece[1] > ece[0]:  # what the other folds say of a fold misleads: leave well alone
+        temperature, calibrated, ece = 1.0, best.probabilities, (ece[0], ece[0])
     gate = Gate.of(x, y, folds.fold, best.kind == "embeddings", seed)
     result = Training(fitted, used, layout, labels, x, gate, folds, best, trials, flattering,
                       baseline, temperature, calibrated, ece, seed)
     _report(result, context)
     return result
+
+
+@dataclass(frozen=True)
+class _HeldPart:
+    """A member of a joined model under cross-validation.
+
+    Attributes:
+        part: what it is.
+        probabilities: (n, c) of each sample when it was held back, calibrated by the other folds.
+        scores: of all held-back samples together.
+        strength: C that is best over all folds; NaN for trees.
+        temperature: of all held-back samples.
+    """
+
+    part: Part
+    probabilities: np.ndarray
+    scores: Scores
+    strength: float
+    temperature: float
+
+
+def _held_parts(
+    x: np.ndarray, y: np.ndarray, size: int, folds: Folds, layout: FeatureLayout,
+    parts: list[tuple[Part, tuple[float, ...]]], seed: int, context: JobContext,
+) -> tuple[_HeldPart, ...]:
+    """Hold back every fold once, for each member and each of its strengths."""
+    held = [np.zeros((len(strengths), len(y), size)) for _, strengths in parts]
+    for f in range(folds.count):
+        test = folds.fold == f
+        views = Views.of(x[~test], layout)
+        known, new = views(x[~test]), views(x[test])
+        for i, (part, strengths) in enumerate(parts):
+            context.progress((f + i / len(parts)) / folds.count,
+                             f"Testing {part.name} on held-back ground, fold {f + 1} of "
+                             f"{folds.count}")
+            fitted = joined.fit_part(part, known[part.source], y[~test], size, seed,
+                                     context.threads, strengths)
+            for s, classifier in enumerate(fitted):
+                held[i][s, test] = classifier.probabilities(new[part.source])
+    result = []
+    for (part, strengths), answers in zip(parts, held, strict=True):
+        chosen, overall = _settled(answers, y, size, folds)
+        temperature, calibrated = _calibrate(chosen, y, folds)
+        result.append(_HeldPart(part, calibrated, _scores(chosen.argmax(1), y, size),
+                                strengths[overall], temperature))
+    return tuple(result)
+
+
+def _joined_trial(kind: str, parts: tuple[_HeldPart, ...], y: np.ndarray, size: int,
+                  folds: Folds) -> Trial:
+    """The mean of the members for a kind of features."""
+    members = joined.parts_of(kind)
+    mean = np.mean([p.probabilities for p in parts if p.part in members], axis=0)
+    return _judged(kind, joined.MODEL, mean, y, size, folds, float("nan"))
+
+
+def _join(x: np.ndarray, y: np.ndarray, size: int, layout: FeatureLayout,
+          parts: tuple[_HeldPart, ...], seed: int, threads: int) -> Joined:
+    """Fit all members on all samples, with the penalties and temperatures that were found."""
+    views = Views.of(x, layout)
+    tables = views(x)
+    return Joined(views, tuple(
+        Member(p.part, joined.fit_part(p.part, tables[p.part.source], y, size, seed, threads,
+                                       (p.strength,))[0], p.temperature) for p in parts))
+
+
+def _preferred(trials: tuple[Trial, ...], baseline: Trial | None) -> Trial:
+    """The last trial, which has all features, unless another is clearly better."""
+    richest = best = trials[-1]
+    for rival in (*trials[:-1], *((baseline,) if baseline is not None else ())):
+        ahead = rival.fold_f1 - richest.fold_f1
+        ahead = ahead[~np.isnan(ahead)]
+        error = ahead.std(ddof=1) / np.sqrt(len(ahead)) if len(ahead) > 1 else np.inf
+        if (rival.scores.macro_f1 > best.scores.macro_f1
+                and rival.scores.macro_f1 - richest.scores.macro_f1 > _CLEARLY * error):
+            best = rival
+    return best
 
 
 def _trial(
@@ -211,16 +314,32 @@ def _trial(
         fitted = _fit(x[~test], y[~test], size, layout, model, seed, context.threads, strengths)
         for s, classifier in enumerate(fitted):
             held[s, test] = classifier.probabilities(x[test])
+    chosen, overall = _settled(held, y, size, folds)
+    return _judged(layout.kind, model, chosen, y, size, folds, strengths[overall])
+
+
+def _settled(held: np.ndarray, y: np.ndarray, size: int,
+             folds: Folds) -> tuple[np.ndarray, int]:
+    """Of held-back answers (s, n, c): each fold's with the strength that is best on the others.
+
+    Returns:
+        (n, c), and which strength is best over all folds.
+    """
     mapped = held.argmax(2)
-    chosen = np.empty((len(y), size))
+    chosen = np.empty(held.shape[1:])
     for f in range(folds.count):
         others, test = folds.fold != f, folds.fold == f
         chosen[test] = held[_best(mapped[:, others], y[others], size), test]
-    overall = _best(mapped, y, size)
-    answer = chosen.argmax(1)
+    return chosen, _best(mapped, y, size)
+
+
+def _judged(kind: str, model: str, probabilities: np.ndarray, y: np.ndarray, size: int,
+            folds: Folds, strength: float) -> Trial:
+    """A trial with the scores of its held-back answers (n, c)."""
+    answer = probabilities.argmax(1)
     by_fold = np.array([_scores(answer, y, size, folds.fold == f).macro_f1
                         for f in range(folds.count)])
-    return Trial(layout.kind, model, chosen, _scores(answer, y, size), by_fold, strengths[overall])
+    return Trial(kind, model, probabilities, _scores(answer, y, size), by_fold, strength)
 
 
 def _best(mapped: np.ndarray, y: np.ndarray, size: int) -> int:
@@ -281,7 +400,8 @@ def _report(training: Training, context: JobContext) -> None:
         compared = ", ".join(f"{t.kind} {t.text}" for t in training.trials)
         context.log(f"Features: {compared}; {best.kind} chosen")
     if training.baseline is best and all(t is not best for t in training.trials):
-        context.log(f"The random forest on band series is better than all of them: {best.text}")
+        context.log(f"The random forest on band series is better by more than two standard errors: "
+                    f"{best.text}")
     context.log(f"{folds.count} folds, blocks of {folds.side_m:g} m: macro F1 {best.text} "
                 f"(random split {training.random.scores.macro_f1:.2f})")
 

@@ -40,12 +40,13 @@ class RasterWriter:
         ramp: colours of a raster of numbers.
         scale: physical value = scale * stored value, for all bands.
         descriptions: names of the bands.
+        unit: of the values, such as "t/ha" or "m"; "" for none.
     """
 
     def __init__(self, path: Path, grid: Grid, dtype: str, nodata: float, *, bands: int = 1,
                  legend: Legend | None = None, tags: dict[str, str] | None = None,
                  overview: str = "nearest", ramp: Ramp | None = None, scale: float = 1.0,
-                 descriptions: Sequence[str] = ()) -> None:
+                 descriptions: Sequence[str] = (), unit: str = "") -> None:
         self.path, self._legend, self._ramp = Path(path), legend, ramp
         self._overview = overview
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
@@ -60,6 +61,8 @@ class RasterWriter:
             BIGTIFF="IF_SAFER", SPARSE_OK=True)
         self._dataset.update_tags(**(tags or {}))
         self._dataset.scales = (scale,) * bands
+        if unit:
+            self._dataset.units = (unit,) * bands
         for band, text in enumerate(descriptions, 1):
             self._dataset.set_band_description(band, text)
         if legend is not None:

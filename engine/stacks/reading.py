@@ -37,6 +37,25 @@ class _Plan:
     scenes: tuple[tuple[Scene, ...], ...]
 
 
+@dataclass(frozen=True)
+class Sight:
+    """What the scenes of one sensor hold of each pixel of a window, over all dates.
+
+    Each is (H, W) bool and holds wherever the next one does.
+
+    Attributes:
+        inside: a scene covers the pixel.
+        some: on some date a band has a value there.
+        whole: on some date all bands of the scene have one.
+        clear: on some date they have and no mask speaks against it.
+    """
+
+    inside: np.ndarray
+    some: np.ndarray
+    whole: np.ndarray
+    clear: np.ndarray
+
+
 class StackReader:
     """Reads windows of a stack. One reader a thread; close it, or use it in a with-block.
 
@@ -134,24 +153,78 @@ class StackReader:
     def _lay(self, scene: Scene, bands: tuple[str, ...], target: Grid, values: np.ndarray,
              valid: np.ndarray) -> None:
         """Read one scene and put its valid pixels where none is yet."""
-        wanted = [a for a in scene.data if a.name in bands]
-        wanted = [a for a in wanted if self._place(a.grid, target) is not None]
+        wanted = self._wanted(scene, bands, target)
         if valid.all() or not wanted:
             return
         first = not valid.any()
         layer = values if first else np.full(values.shape, np.nan, np.float32)
-        rows = [bands.index(a.name) for a in wanted]
-        for path, assets in _by_path(wanted).items():
-            stored = self._stored(path, assets, target)
-            for asset, band in zip(assets, stored, strict=True):
-                layer[bands.index(asset.name)] = physical(band, asset)
-        good = np.isfinite(layer[rows]).all(0)
+        good = self._fill(wanted, bands, target, layer).all(0)
         for mask in scene.masks:
             good &= masks.valid(mask.mask, self._stored(mask.path, [mask], target)[0])
         if not first:
             take = good & ~valid
             values[:, take] = layer[:, take]
         valid |= good
+
+    def _wanted(self, scene: Scene, bands: tuple[str, ...], target: Grid) -> list[Asset]:
+        """The bands of a scene that are read; none where the scene lies elsewhere."""
+        wanted = [a for a in scene.data if a.name in bands]
+        return wanted if any(self._place(a.grid, target) is not None for a in wanted) else []
+
+    def _fill(self, wanted: list[Asset], bands: tuple[str, ...], target: Grid,
+              layer: np.ndarray) -> np.ndarray:
+        """Read bands of a scene into their rows of a layer; (wanted, H, W) where they have one."""
+        for path, assets in _by_path(wanted).items():
+            stored = self._stored(path, assets, target)
+            for asset, band in zip(assets, stored, strict=True):
+                layer[bands.index(asset.name)] = physical(band, asset)
+        return np.isfinite(layer[[bands.index(a.name) for a in wanted]])
+
+    def sight(self, window: Window) -> dict[str, Sight]:
+        """Why pixels of a window can or cannot be used, for each sensor; no values are kept.
+
+        Raises:
+            UserError: as `read`.
+        """
+        target = self.grid.part(window)
+        try:
+            return {sensor: self._sight(plan, target) for sensor, plan in self._plans.items()}
+        finally:
+            self._window_cache.clear()
+            self._places.clear()
+
+    def _sight(self, plan: _Plan, target: Grid) -> Sight:
+        """What all scenes of one sensor hold."""
+        seen = Sight(*(np.zeros(target.shape, bool) for _ in range(4)))
+        layer = np.empty((len(plan.bands), *target.shape), np.float32)
+        for scene in (s for scenes in plan.scenes for s in scenes):
+            wanted = self._wanted(scene, plan.bands, target)
+            if seen.clear.all() or not wanted:
+                continue
+            for grid in {asset.grid for asset in wanted}:
+                seen.inside[:] |= self._inside(grid, target)
+            present = self._fill(wanted, plan.bands, target, layer)
+            whole, clear = present.all(0), present.all(0)
+            for mask in scene.masks:
+                codes = self._stored(mask.path, [mask], target)[0]
+                whole &= ~masks.filled(mask.mask, codes)
+                clear &= masks.valid(mask.mask, codes)
+            seen.some[:] |= present.any(0)
+            seen.whole[:] |= whole
+            seen.clear[:] |= clear
+        return seen
+
+    def _inside(self, source: Grid, target: Grid) -> np.ndarray:
+        """(H, W) bool: which pixels of a target lie within a source."""
+        where = self._place(source, target)
+        covered = np.zeros(target.shape, bool)
+        if isinstance(where, Placement):
+            ones = np.ones((1, where.window.rows, where.window.cols), np.float32)
+            return np.isfinite(resample(ones, where, nearest=True)[0])
+        if where is not None:
+            window, (row, col) = _clip(where, target.shape, source.shape)
+            covered[row:row + window.rows, col:col + window.cols] = True
+        return covered
 
     def _stored(self, path: str, assets: list[Asset], target: Grid) -> list[np.ndarray]:
         """Bands of one file as stored, float32 on the target grid, NaN where missing.

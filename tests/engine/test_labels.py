@@ -8,7 +8,8 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from earthprint.engine.context import JobContext
-from earthprint.engine.errors import UserError
+from earthprint.engine.errors import Cancelled, UserError
+from earthprint.engine.heads import samples
 from earthprint.engine.heads.labels import read_labels
 from earthprint.engine.rasters.grid import Grid
 
@@ -183,3 +184,24 @@ def test_features_far_away_are_counted_not_read(tmp_path):
     said, context = quiet()
     assert read_labels(path, "crop", GRID, context).outside == 2
     assert any("2 parcels outside, ignored" in text for _, text in said)
+
+
+def test_large_label_sets_stream_and_are_drawn_evenly(tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "MOST_FEATURES", 3000)
+    rng = np.random.default_rng(0)
+    n, path = 60_000, tmp_path / "many.gpkg"
+    x, y = 500000 + 1200 * rng.random(n), 5600000 - 1000 * rng.random(n)
+    names = np.where(x < 500600, "west", "east").astype(object)
+    names[::3] = None  # not labelled yet: never in the way of those that are
+    pyogrio.raw.write(path, shapely.to_wkb(shapely.points(x, y)), [names], ["crop"],
+                      geometry_type="Point", crs="EPSG:32631", driver="GPKG")
+    said, context = quiet()
+    grid = Grid(UTM, (1, 0, 500000, 0, -1, 5600000), (1000, 1200))
+    labels = read_labels(path, "crop", grid, context)
+    assert any("3000 of 40000 features of many.gpkg are used" in text for _, text in said)
+    assert len(labels) == pytest.approx(3000, abs=10) and labels.legend.names == ("east", "west")
+    assert (labels.classes == 0).mean() == pytest.approx(0.5, abs=0.05)
+    assert np.array_equal(labels.classes == 1, labels.cols < 600)
+    calls = iter(range(1000))
+    with pytest.raises(Cancelled):
+        read_labels(path, "crop", grid, JobContext(is_cancelled=lambda: next(calls) >= 1))

@@ -78,3 +78,13 @@ def test_a_disk_that_fills_up_meanwhile_is_a_sentence(tmp_path, monkeypatch):
         out.write(Window(0, 0, 2, 2), np.ones((2, 2), np.uint8))
         monkeypatch.setattr("rasterio.shutil.copy", full)
     assert not list(tmp_path.iterdir())
+
+
+def test_numbers_carry_their_unit(tmp_path):
+    path = tmp_path / "yield.tif"
+    with RasterWriter(path, GRID, "float32", float("nan"), overview="average", unit="t/ha",
+                      descriptions=("yield (t/ha)",)) as out:
+        out.write(GRID.full, np.full(GRID.shape, 7.5, np.float32))
+    with rasterio.open(path) as dataset:
+        assert dataset.units == ("t/ha",) and dataset.descriptions == ("yield (t/ha)",)
+        assert dataset.overviews(1)

@@ -106,7 +106,9 @@ def test_training_tells_blocks_from_random_splits(trained):
     training, said = trained
     card = training.card({"labels": "parcels.gpkg"}, "")
     tried = {(t.kind, t.model) for t in training.trials}
-    assert tried == {("bands", "ridge"), ("bands", "forest"), ("bands", "boosting")}
+    assert tried == {("bands", m) for m in ("ridge", "forest", "boosting", "joined")}
+    by_model = {t.model: t.predicted for t in training.trials}
+    assert by_model["joined"] == pytest.approx((by_model["forest"] + by_model["boosting"]) / 2)
     assert training.chosen.scores.rmse == min(t.scores.rmse for t in training.trials)
     assert training.chosen.model == "ridge" and 0.8 < training.chosen.scores.r2 < 0.95
     assert 0.8 < training.interval.coverage < 0.97

@@ -1,12 +1,10 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from rasterio.crs import CRS
 
 from earthprint.engine.context import JobContext
 from earthprint.engine.errors import Cancelled, UserError
-from earthprint.engine.heads import training
+from earthprint.engine.heads import accuracy, classifiers, training
 from earthprint.engine.heads.labels import Labels
 from earthprint.engine.heads.layout import KINDS, FeatureLayout, SensorSeries
 from earthprint.engine.heads.training import train
@@ -75,6 +73,7 @@ def test_the_card_says_what_was_measured(trained):
     assert [c["groups"] for c in card.samples] == [15, 15, 15]
     assert 0.05 < card.temperature < 20
     assert result.calibrated.sum(1) == pytest.approx(1)
+    assert result.ece[1] <= result.ece[0]
 
 
 def test_same_seed_same_result():
@@ -85,19 +84,53 @@ def test_same_seed_same_result():
     assert one.baseline is one.chosen
 
 
-def test_automatic_takes_the_forest_only_where_it_is_better():
-    x, labels = parcels(4, number=120, each=4)
-    given = {"kinds": ("bands",), "model": "auto", "seed": 0}
-    result = train(x, LAYOUT, labels, GRID, JobContext(threads=1), **given)
-    assert result.chosen.scores.macro_f1 == max(t.scores.macro_f1 for t in (
-        *result.trials, result.baseline))
-    assert [t.model for t in (*result.trials, result.baseline)] == ["logistic", "forest"]
-    far = (np.abs(x[:, 6]) > 0.7).astype(np.int64)  # no plane parts the middle from both ends
-    far = far[np.unique(labels.groups, return_index=True)[1]][labels.groups]
-    bent = replace(labels, classes=far, legend=Legend.of_names(["a", "b"]))
-    result = train(x, LAYOUT, bent, GRID, JobContext(threads=1), **given)
-    assert result.chosen is result.baseline
-    assert result.card({}, "").model == "forest" and result.layout.kind == "bands"
+def test_automatic_joins_models_and_reports_every_kind_of_features(monkeypatch):
+    monkeypatch.setattr(classifiers, "RANDOM_TREES", 10)
+    monkeypatch.setattr(classifiers, "TREES", 10)
+    x, labels = parcels(4, number=60, each=4)
+    said, done = [], []
+    context = JobContext(on_log=lambda _, text: said.append(text), threads=1,
+                         on_progress=lambda share, _: done.append(share))
+    result = train(x, LAYOUT, labels, GRID, context, kinds=KINDS, model="auto", seed=0)
+    assert [(t.kind, t.model) for t in result.trials] == [(k, "joined") for k in KINDS]
+    assert done == sorted(done) and done[-1] <= 1
+    assert any(t.startswith("Members: logistic on embeddings 0.") for t in said)
+    assert result.baseline.model == "forest"
+    card = result.card({}, "")
+    assert set(card.validation["features"]) == set(KINDS)
+    assert card.model == result.chosen.model
+    again = train(x, LAYOUT, labels, GRID, JobContext(threads=1), kinds=KINDS, model="auto")
+    assert np.array_equal(again.chosen.probabilities, result.chosen.probabilities)
+    p = result.classifier.probabilities(x[:, LAYOUT.columns(result.layout.kind)])
+    assert (p.argmax(1) == labels.classes).mean() > 0.9
+
+
+def test_a_temperature_that_would_mislead_is_not_used(monkeypatch):
+    x, labels = parcels(2, number=20)
+    wrong = np.eye(3)[(labels.classes + 1) % 3]
+    monkeypatch.setattr(training, "_calibrate", lambda p, y, folds: (0.1, wrong))
+    monkeypatch.setattr(classifiers, "TREES", 5)
+    result = train(x, LAYOUT, labels, GRID, JobContext(threads=1), kinds=("bands",))
+    assert result.temperature == 1 and result.ece[0] == result.ece[1] < 1
+    assert result.calibrated is result.chosen.probabilities
+
+
+def trial(kind, model, folds):
+    folds = np.array(folds, float)
+    y = np.arange(100) % 2
+    wrong = int(round(100 * (1 - folds.mean())))
+    answer = np.where(np.arange(100) < wrong, 1 - y, y)
+    scores = accuracy.scores(accuracy.confusion(answer, y, 2))
+    return training.Trial(kind, model, np.eye(2)[answer], scores, folds, float("nan"))
+
+
+def test_something_simpler_is_taken_only_where_it_is_clearly_better():
+    rich = trial("both", "joined", [0.6, 0.7, 0.65, 0.6, 0.7])
+    lucky = trial("bands", "joined", [0.9, 0.5, 0.9, 0.4, 0.8])
+    better = trial("bands", "forest", [0.7, 0.8, 0.76, 0.7, 0.81])
+    assert training._preferred((lucky, rich), None) is rich
+    assert training._preferred((lucky, rich), better) is better
+    assert training._preferred((rich,), trial("bands", "forest", [0.5] * 5)) is rich
 
 
 def test_large_label_sets_are_drawn_before_features_are_read(monkeypatch):
