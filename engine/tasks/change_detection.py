@@ -1,232 +1,366 @@
-"""Job `change_detection`: where the embeddings of two dates are farther apart than chance."""
+"""Job `change_detection`: two dates, two seasons or one long series to a map of change."""
 
 from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import rasterio
-from rasterio.windows import Window as RasterioWindow
-
-from ..context import JobContext, Pace
+from ..change.breaks import LEAST_CLEAR
+from ..change.choice import are_seasons, check_units, warn_seasons
+from ..change.classes import ClassDetector, ClassProbabilities
+from ..change.decision import Detector
+from ..change.deforestation import DeforestationDetector, HeadPair, SeasonPair
+from ..change.embedded import EmbeddingDetector
+from ..change.forest import ForestHead
+from ..change.mapping import Outputs, map_change
+from ..change.scenes import Side, check_order, coarser
+from ..change.series import Dater, SeriesDetector
+from ..change.vectors import VectorDetector
+from ..context import JobContext
 from ..encoding.pipeline import window_in
 from ..errors import UserError
-from ..heads.inputs import Inputs
-from ..rasters.areas import AreaCount, Areas
-from ..rasters.distance import NODATA as UNKNOWN
-from ..rasters.distance import STEPS, Background, cosine_distance
+from ..heads.head import Head
 from ..rasters.embeddings import EmbeddingsFile
 from ..rasters.grid import Grid, Window
-from ..rasters.legend import NODATA, Legend, LegendClass
-from ..rasters.overlap import common_windows, within
-from ..rasters.patches import Patches, PatchFinder, write_polygons
-from ..rasters.raster import RasterWriter, check_space, check_writable
-from ..rasters.sampling import even_places
-from ..rasters.styles import INFERNO, Ramp
+from ..rasters.raster import check_writable
 from ..rasters.vector import VectorFile
-from .apply_head import records
+from ..reports.change_page import ChangePage
+from ..stacks.stack import Stack
+from .apply_head import for_head, records
+from .train_head import again, collecting
 
-PRESETS = ("any",)
-LEGEND = Legend((LegendClass(0, "unchanged", "#dddddd"), LegendClass(1, "changed", "#d55e00")))
-_SAMPLE = 40_000  # pixels of which the distances make the background
-_BLOCK = 256
+PRESETS = ("any", "deforestation")
+METHODS = ("automatic", "embeddings", "bands", "head", "series")
+LEAST_HA = {"any": 0.1, "deforestation": 0.5}
+"""Smallest area of each preset; half a hectare is FAO's least forest."""
+
+_WORDS = {"embeddings": "embeddings", "bands": "change vectors of the bands",
+          "head": "a head's classes before and after", "series": "breaks in the series"}
+_OUTPUTS = ("output", "distance", "confidence", "date", "polygons", "report")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is to be compared, and how.
+
+    Attributes:
+        before, after: rasters; `after` is None for one long series.
+        preset, method: of `PRESETS`; of `METHODS` but automatic.
+        threshold: given, or None.
+        least_clear: observations on both sides of a date.
+    """
+
+    before: Side
+    after: Side | None
+    preset: str
+    method: str
+    threshold: float | None
+    least_clear: int
 
 
 def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
-    """Cosine distance of two embeddings, a threshold from its own background, and the change.
+    """Map where the ground changed.
 
     Args:
-        params: before, after (embeddings, or rasters to encode), output (map of change); encoder,
-            preset ("any"), min_area_ha (0.1), threshold (cosine distance; else from the
-            background), distance, polygons (paths), extent.
+        params: before, after (embeddings, or rasters or a stack; without after, before is one
+            long series), output (map of change); preset ("any" | "deforestation"), method
+            ("automatic" | "embeddings" | "bands" | "head" | "series"), head, encoder, threshold
+            (in the method's own measure; else automatic), min_area_ha (0.1; deforestation 0.5),
+            min_clear (4), extent, distance, confidence, date, polygons, report (paths), command.
         context: surroundings.
 
     Returns:
-        output, distance, polygons (paths or None), threshold, patches (how many), areas, season
+        output, distance, confidence, date, polygons, report (paths or None), method, threshold,
+        patches (how many), changed_ha, areas, years (hectares by year), undated_ha, season
         (first day before, last day after).
     """
     start = time.monotonic()
-    given = params.get("threshold")
-    preset = params.get("preset") or "any"
+    context, warnings = collecting(context)
+    _check(params)
+    before = Side.open(params["before"], context)
+    after = Side.open(params["after"], context) if params.get("after") else None
+    task = _task(params, before, after, context)
+    outputs = Outputs(*(Path(params[k]) if params.get(k) else None
+                        for k in ("output", "distance", "confidence", "date", "polygons")))
+    given = params.get("min_area_ha")
+    least = LEAST_HA[task.preset] if given is None else float(given)
+    with ExitStack() as files:
+        detector = _detector(task, params, context.part(0, 0.6), files)
+        dater = _dater(task, params, detector, context, files)
+        mapped = map_change(detector, dater, outputs, least, context.memory_mb / 2,
+                            context.part(0.65, 0.97))
+        _warn_unlike(detector, context)
+        changed = float(mapped.patches.hectares.sum())
+        count = len(mapped.patches.hectares)
+        noun = "Deforested" if task.preset == "deforestation" else "Changed"
+        share = 100 * changed / mapped.areas.total if mapped.areas.total else 0.0
+        context.log(f"{noun}: {changed:,.1f} ha of {mapped.areas.total:,.1f} ha ({share:.1f} %) in "
+                    f"{count} patch{'es' * (count != 1)}; {time.monotonic() - start:.0f} s"
+                    .replace(",", " "))
+        if params.get("report"):
+            context.progress(0.98, "Writing the report")
+            ChangePage(
+                outputs.change, task.preset, task.method, detector, dater, mapped,
+                tuple(s for s in (task.before, task.after) if s is not None), least,
+                _method(task, params, detector, least), tuple(warnings),
+                again("change_detection", params)).write(Path(params["report"]))
+    season = before.season() + (after.season() if after else [])
+    decision = getattr(detector, "decision", None)
+    return {**{key: params.get(key) for key in _OUTPUTS}, "method": task.method,
+            "threshold": decision.cut if decision else task.threshold, "patches": count,
+            "changed_ha": round(changed, 4), "areas": records(mapped.areas),
+            "years": {str(y): round(float(h), 4) for y, h in zip(*mapped.years, strict=True)},
+            "undated_ha": round(mapped.undated, 4),
+            "season": [min(season), max(season)] if season else []}
+
+
+def _check(params: dict[str, Any]) -> None:
+    """Everything that can be refused before a file is opened."""
+    preset, method = params.get("preset") or "any", _method_of(params)
     if preset not in PRESETS:
         raise UserError(f"There is no preset {preset}. Choose {' or '.join(PRESETS)}.")
-    if given is not None and not 0 <= float(given) <= 2:
-        raise UserError(f"Threshold is {given}; a cosine distance lies from 0 to 2. Choose one, or "
-                        "none.")
+    if method not in METHODS:
+        raise UserError(f"There is no method {method}. Choose {', '.join(METHODS)}.")
+    if method == "head" and not params.get("head") and preset == "any":
+        raise UserError("The method head needs Head. Give one made by Train head, or choose "
+                        "another method.")
+    if params.get("head") and method not in ("head", "automatic"):
+        raise UserError(f"Head is not used by the method {method}. Choose the method head, or "
+                        "leave Head empty.")
+    if preset == "deforestation" and method in ("embeddings", "bands"):
+        raise UserError(f"The method {method} does not know forest. Choose automatic, head or "
+                        "series for the preset deforestation.")
     if params.get("polygons"):
         VectorFile(Path(params["polygons"]))  # refuses an ending that no format has
-    for key in ("output", "distance", "polygons"):
+    for key in _OUTPUTS:
         if params.get(key):
             check_writable(Path(params[key]))
-    before, after = _inputs(params, context)
-    with EmbeddingsFile(before.embeddings) as first, EmbeddingsFile(after.embeddings) as second:
-        pair = _Pair.of(first, second, before.name, after.name, params.get("extent"))
-        threshold = _threshold(pair, given, context)
-        areas, patches = _write(pair, threshold, params, context.part(0.65, 0.99))
-    changed = next(a for a in areas.classes if a.value == 1)
-    count = len(patches.hectares)
-    context.log(f"Changed: {changed.hectares:,.1f} ha of {areas.total:,.1f} ha "
-                f"({100 * changed.share:.1f} %) in {count} patch{'es' * (count != 1)}; "
-                f"{time.monotonic() - start:.0f} s".replace(",", " "))
-    return {"output": params["output"], "distance": params.get("distance"),
-            "polygons": params.get("polygons"), "threshold": threshold,
-            "patches": count, "areas": records(areas),
-            "season": sorted([*before.season()[:1], *after.season()[-1:]])}
 
 
-def _inputs(params: dict[str, Any], context: JobContext) -> tuple[Inputs, Inputs]:
+def _method_of(params: dict[str, Any]) -> str:
+    """The wanted method; forms say "auto"."""
+    method = params.get("method") or "automatic"
+    return "automatic" if method == "auto" else method
+
+
+def _task(params: dict[str, Any], before: Side, after: Side | None, context: JobContext) -> _Task:
+    """The method that fits, said in the log, and its threshold."""
+    preset, head = params.get("preset") or "any", bool(params.get("head"))
+    if after is not None:
+        check_order(before.season(), after.season())
+        warn_seasons(before.season(), after.season(), context)
+    method = _fitting(params, before, after, context)
+    if method in ("bands", "series") or (preset == "deforestation" and not head):
+        for side in (before, after):
+            if side is not None and side.stack is None:
+                raise UserError(f"{side.name} holds embeddings, no bands. Give its rasters, or "
+                                "choose the method embeddings.")
+    check_units(method, preset, head, [before, after], context)
+    clear = params.get("min_clear")
+    least_clear = LEAST_CLEAR if clear is None else int(clear)
+    if least_clear < 2:
+        raise UserError("At least 2 clear observations are needed on each side of a date.")
+    bundled = method == "head" and not head
+    context.log("Method: " + ("the bundled forest head before and after" if bundled
+                              else _WORDS[method]))
+    return _Task(before, after, preset, method, _threshold(params, method), least_clear)
+
+
+def _threshold(params: dict[str, Any], method: str) -> float | None:
+    """The given threshold, within what its method measures."""
+    given = params.get("threshold")
+    if given is None:
+        return None
+    most, what = {"embeddings": (2.0, "a cosine distance lies from 0 to 2"),
+                  "bands": (float("inf"), "it is not below 0")}.get(
+                      method, (1.0, "it is a probability from 0 to 1"))
+    if not 0 <= float(given) <= most:
+        raise UserError(f"Threshold is {given}; {what}. Choose one, or none.")
+    return float(given)
+
+
+def _fitting(params: dict[str, Any], before: Side, after: Side | None, context: JobContext) -> str:
+    """The wanted method, or the one that fits the input."""
+    method = _method_of(params)
+    if after is None:
+        if method not in ("automatic", "series") or params.get("head"):
+            raise UserError("After is empty, so Before is one long series, in which only the "
+                            "method series finds change. Give After, or choose series.")
+        return "series"
+    if method != "automatic":
+        return method
+    if params.get("head") or params.get("preset") == "deforestation":
+        return "head"
+    made = before.embeddings or after.embeddings
+    return "embeddings" if made or are_seasons(
+        before, after, params.get("encoder") or "automatic", context) else "bands"
+
+
+def _detector(task: _Task, params: dict[str, Any], context: JobContext, files: ExitStack
+              ) -> Detector:
+    """What decides, with its files open until the end."""
+    if task.method == "embeddings":
+        found: Detector = _embeddings(task, params, context)
+    elif task.method == "head" and params.get("head"):
+        found = _head(task, params, context)
+    else:
+        stacks = _stacks(task)
+        area = window_in(stacks[-1].grid, params.get("extent"))
+        if task.method == "bands":
+            found = VectorDetector(*stacks, area, task.threshold, context)
+        elif task.method == "head":
+            head = ForestHead.open(threads=context.threads)
+            found = DeforestationDetector(SeasonPair(head, *stacks, area), task.threshold,
+                                          f"deforestation {head.card['version']}")
+        else:
+            found = _series(task, stacks, area, context)
+    files.callback(found.close)
+    return found
+
+
+def _embeddings(task: _Task, params: dict[str, Any], context: JobContext) -> EmbeddingDetector:
     """Both dates with embeddings. "automatic" is the encoder of the date that has them already."""
-    dates = [Inputs.open(params[key], params.get("extent"), None, context)
-             for key in ("before", "after")]
     encoder = params.get("encoder") or "automatic"
+    sides = _on_one_grid(task)
     if encoder.lower() == "automatic":
-        for date in dates:
-            if date.embeddings is not None:
-                with EmbeddingsFile(date.embeddings) as file:
+        for side in sides:
+            if side.embeddings is not None:
+                with EmbeddingsFile(side.embeddings) as file:
                     encoder = file.encoder.split("@")[0]
+    extent = params.get("extent")
     first, second = (
-        date.encoded(encoder, context.folder / f"{key}.tif", context.part(share, share + 0.3))
-        for date, key, share in zip(dates, ("before", "after"), (0.0, 0.3), strict=True))
-    return first, second
+        side.inputs(extent, context).encoded(encoder, context.folder / f"{key}.tif",
+                                             context.part(share, share + 0.45))
+        for side, key, share in zip(sides, ("before", "after"), (0.0, 0.45), strict=True))
+    return EmbeddingDetector(first, second, extent, task.threshold, context.part(0.9, 1))
 
 
-class _Pair:
-    """Two embeddings files on their common area."""
-
-    def __init__(self, first: EmbeddingsFile, second: EmbeddingsFile,
-                 areas: tuple[Window, Window]) -> None:
-        self.first, self.second, self.areas = first, second, areas
-        self.grid: Grid = first.grid.part(areas[0])
-
-    @classmethod
-    def of(cls, first: EmbeddingsFile, second: EmbeddingsFile, before: str, after: str,
-           extent: list | None) -> _Pair:
-        """The common area of two files within an extent.
-
-        Raises:
-            UserError: other encoders, pixels that don't lie on each other, nothing in common.
-        """
-        if first.encoder != second.encoder or first.dims != second.dims:
-            raise UserError(f"{before} is of the encoder {first.encoder}, {after} of "
-                            f"{second.encoder}; they cannot be compared. Encode both with one "
-                            "encoder.")
-        part = window_in(first.grid, extent)
-        try:
-            common = common_windows(first.grid.part(part), second.grid)
-        except ValueError as failure:
-            raise UserError(
-                f"The pixels of {before} and {after} don't lie on each other: {failure}. Build the "
-                "stack of one with a raster of the other as Reference grid, and encode it again."
-            ) from failure
-        if common is None:
-            raise UserError(f"{before} and {after} have no common area here. Choose others.")
-        return cls(first, second, (within(common[0], part), common[1]))
-
-    def distances(self, window: Window) -> np.ndarray:
-        """(rows, cols) float32 cosine distances of a window of the common area."""
-        return cosine_distance(self.first.codes(within(window, self.areas[0])),
-                               self.second.codes(within(window, self.areas[1])))
+def _head(task: _Task, params: dict[str, Any], context: JobContext) -> Detector:
+    """Classes of the user's head before and after; with the preset those of forest."""
+    head = Head.open(Path(params["head"]), context.threads)
+    extent = params.get("extent")
+    inputs = [
+        for_head(head, side.inputs(extent, context), params, context.folder / f"{key}.tif",
+                 context.part(share, share + 0.5))
+        for side, key, share in zip(_on_one_grid(task), ("before", "after"), (0.0, 0.5),
+                                    strict=True)]
+    classes = ClassProbabilities(head, *inputs, extent)
+    if task.preset == "any":
+        return ClassDetector(classes, task.threshold)
+    try:
+        return DeforestationDetector(HeadPair(classes), task.threshold, head.path.name)
+    except UserError:
+        classes.close()
+        raise
 
 
-def _threshold(pair: _Pair, given: float | None, context: JobContext) -> float:
-    """The threshold that was given, or that of the background, said in the log."""
-    parts, places = [], even_places(pair.grid.shape, _SAMPLE, 0)
-    for k, (window, rows, cols) in enumerate(places):
-        context.progress(0.6 + 0.05 * k / len(places), "Comparing a sample")
-        found = pair.distances(window)[rows, cols]
-        parts.append(found[found >= 0])
-    sample = np.concatenate(parts)
-    if not len(sample):
-        raise UserError("No pixel has embeddings on both dates. Choose other dates or another "
-                        "area.")
-    background = Background.of(sample, pair.first.dims, pair.first.scale)
-    threshold = background.threshold if given is None else float(given)
-    source = ("as given" if given is not None else
-              f"background angle {np.degrees(background.median):.1f} ± "
-              f"{np.degrees(background.deviation):.1f}°, change from {STEPS:.0f} deviations above")
-    context.log(f"Threshold: cosine distance {threshold:.4f} ({source}); "
-                f"{100 * (sample > threshold).mean():.1f} % of {len(sample)} pixels are above")
-    return threshold
+def _series(task: _Task, stacks: list[Stack], area: Window, context: JobContext) -> SeriesDetector:
+    """Breaks in all scenes."""
+    whole = _joined(stacks)
+    forest = ForestHead.open(threads=context.threads) if task.preset == "deforestation" else None
+    dater = Dater(whole, area, forest is not None, task.least_clear)
+    if not dater.long_enough:
+        dater.close()
+        raise UserError(f"The series has {dater.dates} dates; {2 * task.least_clear} are needed, "
+                        f"{task.least_clear} clear ones on each side of a change. Give more "
+                        "dates, or Before and After apart.")
+    context.log(f"Series: {dater.title}")
+    if forest is None and not dater.seasonal:
+        context.warn("The series is shorter than 18 months, so that a season may look like a "
+                     "change. Give a longer one, or Before and After apart.")
+    return SeriesDetector(dater, forest, whole, area, task.threshold)
 
 
-def _write(pair: _Pair, threshold: float, params: dict[str, Any],
-           context: JobContext) -> tuple[Areas, Patches]:
-    """Distances, then patches, then the map and the polygons; all of them or none."""
-    least, grid, folder = params.get("min_area_ha"), pair.grid, context.folder
-    numbers, final = folder / "found.tif", folder / "kept.tif"
-    check_space(numbers, 8 * grid.full.size)
-    tags = {"EARTHPRINT_ENCODERS": pair.first.encoder, "EARTHPRINT_THRESHOLD": f"{threshold:.6f}"}
-    with ExitStack() as stack:
-        far = stack.enter_context(RasterWriter(
-            Path(params["distance"]), grid, "float32", UNKNOWN, tags=tags,
-            overview="average", descriptions=("Cosine distance",),
-            ramp=Ramp(INFERNO, 0.0, 2 * threshold, "{:.3f}"),
-        )) if params.get("distance") else None
-        out = stack.enter_context(RasterWriter(
-            Path(params["output"]), grid, "uint8", NODATA, legend=LEGEND, tags=tags,
-            descriptions=("Change",)))
-        polygons = (stack.enter_context(VectorFile(Path(params["polygons"])))
-                    if params.get("polygons") else None)
-        finder = PatchFinder(grid)
-        _compare(pair, threshold, finder, far, numbers, context.part(0, 0.7))
-        patches = finder.patches(0.1 if least is None else float(least))
-        areas = _map(grid, numbers, patches, out, final, context.part(0.7, 0.9))
-        if polygons is not None:
-            context.progress(0.9, "Drawing patches")
-            write_polygons(polygons, final, patches, "distance")
-        context.progress(0.95, "Saving")
-    return areas, patches
+def _dater(task: _Task, params: dict[str, Any], detector: Detector, context: JobContext,
+           files: ExitStack) -> Dater | None:
+    """Dates of change, where a layer, polygons or a report could hold them and rasters can tell."""
+    if isinstance(detector, SeriesDetector):
+        return detector.dater
+    wanted = bool(params.get("date"))
+    sides = [s for s in (task.before, task.after) if s is not None and s.stack is not None]
+    if len(sides) < 2:
+        if wanted:
+            raise UserError("The date of a change needs the rasters of both dates, not embeddings "
+                            "alone. Give them, or leave Date of change out.")
+        return None
+    stack = _joined([s.stack for s in sides])
+    stack = replace(stack, grid=detector.grid)
+    try:
+        dater = Dater(stack, stack.grid.full, task.preset == "deforestation", task.least_clear)
+    except UserError:
+        if wanted:
+            raise
+        return None
+    files.callback(dater.close)
+    if not dater.long_enough:
+        if wanted:
+            context.warn(f"No date can be told: {dater.dates} dates are too few, "
+                         f"{2 * task.least_clear} are needed.")
+            return dater
+        return None
+    context.log(f"Dates: {dater.title}")
+    return dater
 
 
-def _compare(pair: _Pair, threshold: float, finder: PatchFinder, far: RasterWriter | None,
-             numbers: Path, context: JobContext) -> None:
-    """Distances by blocks, patches by strips; provisional numbers, -1 where unknown, to a file."""
-    grid = pair.grid
-    rows, cols = grid.shape
-    pace = Pace(context, grid.full.size, "pixels", "Comparing")
-    with _numbers(numbers, grid) as work:
-        for row in range(0, rows, _BLOCK):
-            strip = Window(row, 0, min(_BLOCK, rows - row), cols)
-            found = np.empty((strip.rows, cols), np.float32)
-            for col in range(0, cols, _BLOCK):
-                window = Window(row, col, strip.rows, min(_BLOCK, cols - col))
-                found[:, col:col + window.cols] = pair.distances(window)
-                pace.add(window.size)
-            if far is not None:
-                far.write(strip, found)
-            marked = finder.add(row, found > threshold, found)
-            marked[found < 0] = -1
-            work.write(marked, 1, window=_place(strip))
+def _stacks(task: _Task) -> list[Stack]:
+    """The scenes of each side on one grid."""
+    if task.after is None:
+        return [task.before.stack]
+    first, second = task.before.stack, task.after.stack
+    grid = coarser(first, second)
+    return [replace(first, grid=grid), replace(second, grid=grid)]
 
 
-def _map(grid: Grid, numbers: Path, patches: Patches, out: RasterWriter, final: Path,
-         context: JobContext) -> Areas:
-    """The map of change, and the patches' final numbers to a file."""
-    rows, cols = grid.shape
-    count = AreaCount(grid)
-    with rasterio.open(numbers) as found, _numbers(final, grid) as kept:
-        for row in range(0, rows, _BLOCK):
-            context.progress(row / rows, "Mapping change")
-            strip = Window(row, 0, min(_BLOCK, rows - row), cols)
-            values = found.read(1, window=_place(strip))
-            number = np.where(values > 0, patches.number[np.maximum(values, 0)], 0)
-            change = np.where(values < 0, NODATA, number > 0).astype(np.uint8)
-            out.write(strip, change)
-            count.add(row, change)
-            kept.write(number.astype(np.int32), 1, window=_place(strip))
-    return count.areas(LEGEND)
+def _on_one_grid(task: _Task) -> list[Side]:
+    """Both sides; scenes are brought to the other's embeddings, or to the coarser pixels."""
+    sides = [task.before, task.after]
+    made = [s for s in sides if s.embeddings is not None]
+    if len(made) == 2:
+        return sides
+    grid: Grid = made[0].grid if made else coarser(*(s.stack for s in sides))
+    return [s if s.embeddings is not None else s.on(grid) for s in sides]
 
 
-def _numbers(path: Path, grid: Grid) -> rasterio.io.DatasetWriter:
-    """A file for the numbers of patches while they are sorted out."""
-    return rasterio.open(
-        path, "w", driver="GTiff", width=grid.shape[1], height=grid.shape[0], count=1,
-        dtype="int32", crs=grid.crs, transform=grid.affine, compress="deflate", zlevel=1,
-        BIGTIFF="IF_SAFER")
+def _joined(stacks: list[Stack]) -> Stack:
+    """One stack of the scenes of all, on the last one's grid."""
+    scenes = {id(s): s for stack in stacks for s in stack.scenes}.values()
+    return replace(stacks[-1], scenes=tuple(sorted(scenes, key=lambda s: s.date or "")))
 
 
-def _place(window: Window) -> RasterioWindow:
-    return RasterioWindow(window.col, window.row, window.cols, window.rows)
+def _warn_unlike(detector: Detector, context: JobContext) -> None:
+    """Say where the ground is unlike what the bundled forest head has seen."""
+    pair = getattr(detector, "pair", None)
+    if isinstance(pair, SeasonPair) and pair.looked:
+        share = pair.strange / pair.looked
+        context.log(f"Forest head: {100 * share:.0f} % of pixels are unlike its training data")
+        if share > 0.2:
+            context.warn(f"{100 * share:.0f} % of pixels are unlike what the forest head was "
+                         "trained on: check the map, or train a head of your own.")
+
+
+def _method(task: _Task, params: dict[str, Any], detector: Detector, least: float
+            ) -> dict[str, str]:
+    """What ran, for the report."""
+    words = {
+        "embeddings": "angle between the embeddings of both dates",
+        "bands": "change vectors: medians of each date, 3 x 3 means, scaled by unchanged ground "
+                 "(IR-MAD), Otsu's cut",
+        "head": "classes of a head before and after",
+        "series": "one break in each pixel's series (posterior of its place)"}
+    entries = {"Preset": task.preset, "Method": words[task.method]}
+    if isinstance(detector, EmbeddingDetector):
+        entries["Encoder"] = detector.encoder
+    if isinstance(detector, VectorDetector):
+        entries["Bands"] = "; ".join(g.title for g in detector.groups)
+    if isinstance(detector, (DeforestationDetector, ClassDetector)):
+        entries["Head"] = detector.tags["EARTHPRINT_HEAD"]
+    entries["Threshold"] = "automatic" if task.threshold is None else f"{task.threshold:g}"
+    entries["Smallest area"] = f"{least:g} ha"
+    entries["Dates"] = (f"{task.least_clear} clear observations at least on each side of a date; "
+                        "one break a pixel")
+    if params.get("extent"):
+        entries["Area"] = "a part: " + ", ".join(map(str, params["extent"]))
+    return entries

@@ -98,8 +98,9 @@ def test_planted_change_is_found_and_noise_is_not(pair, tmp_path):
     with rasterio.open(result["distance"]) as dataset:
         distance = dataset.read(1)
         assert dataset.nodata == -1 and ((distance == -1) == ~known).all()
-    info, _, shapes, (listed, mean) = pyogrio.raw.read(result["polygons"])
-    assert info["fields"].tolist() == ["area_ha", "distance"] and info["crs"] == "EPSG:32631"
+    info, _, shapes, (listed, mean, what, sure) = pyogrio.raw.read(result["polygons"])
+    assert info["fields"].tolist() == ["area_ha", "distance", "change", "confidence"]
+    assert info["crs"] == "EPSG:32631" and what.tolist() == ["changed"] and 50 < sure[0] <= 100
     assert listed == pytest.approx([hectares])
     assert mean == pytest.approx([distance[change == 1].mean()])
     shape = shapely.from_wkb(shapes)[0]
@@ -181,7 +182,7 @@ def test_grids_of_all_kinds(tmp_path, transform, wkt, pixel):
     assert (change[CHANGED] == 1).all() and (change == 1).sum() == 200
     hectares = next(a["hectares"] for a in result["areas"] if a["name"] == "changed")
     assert hectares == pytest.approx(200 * pixel, rel=0.01)
-    _, _, shapes, (listed, _) = pyogrio.raw.read(result["polygons"])
+    _, _, shapes, (listed, *_) = pyogrio.raw.read(result["polygons"])
     assert listed == pytest.approx([hectares], rel=1e-4)
     area = abs(transform[0] * transform[4] - transform[1] * transform[3])
     assert shapely.area(shapely.from_wkb(shapes)) == pytest.approx([200 * area])
