@@ -53,15 +53,23 @@ JOBS: dict[str, Job] = {
         "input labels field output", f"{_HEAD} target unit encoder extent report command"),
     "apply_head": _job(
         "Map classes with a trained head.",
-        "input head output", "encoder extent cutoff smooth min_area_ha confidence unlike"),
+        "input head output",
+        "encoder extent cutoff weather weather_units smooth min_area_ha confidence unlike reason "
+        "unknown"),
     "suggest_samples": _job(
         "Propose the next places to label: uncertain and unlike each other.",
-        "input head output", "labels layer field count min_distance_m extent seed"),
+        "input head output",
+        "labels layer more_labels more_labels_layer field count min_distance_m extent seed"),
     "crop_classification": _job(
         "From a stack and labels (or a head) to a crop map with an accuracy report.",
         "input output",
-        f"{_HEAD} encoder head smooth min_area_ha extent confidence unlike embeddings report "
-        "head_output command"),
+        f"{_HEAD} encoder head ready_head weather weather_units smooth min_area_ha extent "
+        "confidence unlike reason unknown embeddings report head_output command"),
+    "land_cover_segmentation": _job(
+        "From rasters to a land cover map, by a ready-made head or one learned from labels.",
+        "input output",
+        f"{_HEAD} encoder head ready_head smooth min_area_ha extent confidence unlike reason "
+        "unknown embeddings report head_output command"),
     "cluster_embeddings": _job(
         "Group alike pixels without labels.",
         "input output", "encoder clusters extent seed"),
@@ -69,9 +77,10 @@ JOBS: dict[str, Job] = {
         "Paint embeddings in three colours that stay the same across tiles and years.",
         "input output", "encoder basis basis_output extent seed"),
     "change_detection": _job(
-        "Find where the embeddings of two dates differ by more than chance.",
-        "before after output",
-        "encoder preset min_area_ha threshold distance polygons extent"),
+        "Find where the ground changed between two dates or within a series, and when.",
+        "before output",
+        "after preset method head encoder threshold min_area_ha min_clear extent distance "
+        "confidence date polygons report command"),
     "flood_detection": _job(
         "Map the water that came between two dates, by thresholds and a learned detector.",
         "before after output",
@@ -82,10 +91,12 @@ JOBS: dict[str, Job] = {
         "output", "input address format year crs extent"),
     "import_checkpoint": _job(
         "Turn a file of official weights into an encoder.",
-        "file", "parts variant name accept_licence calibrate output look"),
+        "file", "parts variant name accept_licence calibrate output overwrite look"),
     "import_model": _job(
         "Turn any ONNX model of images into an encoder, or into an encoder with a head.",
-        "file", "kind sensor bands scale mean std ground_size window classes licence name output"),
+        "file",
+        "kind sensor bands scale mean std ground_size window classes licence name output "
+        "overwrite"),
     "list_models": _job("List encoders and heads with their cards.", "", ""),
     "remove_model": _job(
         "Remove an encoder or head of the user's folder of models.", "name", "kind"),
@@ -95,10 +106,10 @@ JOBS: dict[str, Job] = {
         "min_distance_m threshold min_area_ha extent similarity matches polygons"),
     "pretrain": _job(
         "Let a small encoder learn from rasters without labels (needs PyTorch).",
-        "input output system", "minutes steps seed folder"),
+        "input system", "minutes steps seed name output overwrite folder"),
     "doctor": _job(
-        "Try whether the engine works here.",
-        "", ""),
+        "Try whether the engine works here, and write what a report of a bug needs.",
+        "", "report host"),
     "forecast": _job(
         "Predict the scene of a day from the scenes before it and daily weather.",
         "input date output", "weather weather_units extent report command"),

@@ -27,6 +27,7 @@ from ..engine.client import EngineCancelled, EngineError, shared_client
 from . import styling
 from .identity import icon, icon_path, metadata
 from .parameters import Parameter, resources
+from .provenance import Provenance
 from .translation import tr
 from .values import KEYS, Values, flat
 
@@ -38,8 +39,13 @@ GROUPS = {
     "models": "Models and set-up",
 }
 
-#: Seconds between two progress sentences in the log; the bar moves at each report.
-SENTENCE_S = 5.0
+#: What a map's next round with more labels goes on from: outputs that are kept until QGIS closes
+#: where the form skips them, and the names of their files.
+FOR_NEXT_ROUND = {"HEAD_OUTPUT": "map.head.onnx", "EMBEDDINGS": "embeddings.tif"}
+
+#: Seconds between two progress sentences in the log, and the share of the time that has passed
+#: where that is more; the bar moves at each report.
+SENTENCE_S, SENTENCE_SHARE = 5.0, 0.02
 
 
 class EarthprintAlgorithm(QgsProcessingAlgorithm):
@@ -179,6 +185,10 @@ class EarthprintAlgorithm(QgsProcessingAlgorithm):
         job = {**self._job, **{KEYS.get(name, name.lower()): path for name, path in places.items()}}
         self._command = shlex.join(["./run", "process", self.ID, *values.command(job)])
         job.update(self.extras())
+        asked = dict(job)
+        shown = [name for name in places if context.willLoadLayerOnCompletion(places[name])]
+        if "OUTPUT" in shown and self._maps_classes():
+            job.update(self._for_next_round(places, bool(job.get("labels"))))
         feedback.pushInfo(
             "Earthprint {}, QGIS {}, {} MB".format(
                 metadata()["version"], Qgis.QGIS_VERSION.split("-")[0], job["memory_mb"]
@@ -188,10 +198,27 @@ class EarthprintAlgorithm(QgsProcessingAlgorithm):
         if result is None:
             return {}
         feedback.pushInfo(f"Again: {self._command}")
+        run = Provenance.of_run(self.ID, self.JOB, asked, {**job, **result})
         for name, style in self.STYLES.items():
-            if name in places and context.willLoadLayerOnCompletion(places[name]):
-                styling.prepare(places[name], style, self._source, result, context, self)
+            if name in shown:
+                made_by = run if name == "OUTPUT" and self._maps_classes() else None
+                styling.prepare(places[name], style, self._source, result, context, self, made_by)
         return {**places, **self.results(result)}
+
+    def _maps_classes(self) -> bool:
+        """Whether the output is a map of classes that labels or a head made."""
+        names = {definition.name() for definition in self.parameterDefinitions()}
+        style = self.STYLES.get("OUTPUT")
+        return {"INPUT", "HEAD"} <= names and style is not None and style.kind == styling.CLASSES
+
+    def _for_next_round(self, places: dict[str, str], learns: bool) -> dict[str, str]:
+        """Files for embeddings, and for a head if one is learnt, that the form does not keep."""
+        names = {definition.name() for definition in self.parameterDefinitions()}
+        return {
+            KEYS.get(name, name.lower()): QgsProcessingUtils.generateTempFilename(file)
+            for name, file in FOR_NEXT_ROUND.items()
+            if name in names and name not in places and (learns or name == "EMBEDDINGS")
+        }
 
     def extras(self) -> dict[str, Any]:
         """Further values of the job that are not parameters."""
@@ -200,6 +227,10 @@ class EarthprintAlgorithm(QgsProcessingAlgorithm):
     def results(self, result: dict[str, Any]) -> dict[str, Any]:
         """Further outputs, made of the engine's answer."""
         return {}
+
+    def stopped(self, job: dict[str, Any], seconds: float) -> str:
+        """One sentence for a run that was cancelled after so many seconds."""
+        return tr("Stopped after {:.0f} s; nothing was written.").format(seconds)
 
     def command(self) -> str:
         """The command line that repeats this run."""
@@ -214,9 +245,7 @@ class EarthprintAlgorithm(QgsProcessingAlgorithm):
                 self.JOB, job, progress.report, progress.log, feedback.isCanceled
             )
         except EngineCancelled:
-            feedback.pushInfo(
-                tr("Stopped after {:.0f} s; nothing was written.").format(time.monotonic() - start)
-            )
+            feedback.pushInfo(self.stopped(job, time.monotonic() - start))
             return None
         except EngineError as failure:
             if failure.details:
@@ -229,12 +258,14 @@ class _Progress:
 
     def __init__(self, feedback: QgsProcessingFeedback) -> None:
         self._feedback = feedback
+        self._start = time.monotonic()
         self._step, self._said = "", 0.0
 
     def report(self, fraction: float, text: str) -> None:
         self._feedback.setProgress(100.0 * fraction)
         step, now = text.split(" ")[0], time.monotonic()
-        if text and (step != self._step or now - self._said > SENTENCE_S):
+        rest = max(SENTENCE_S, SENTENCE_SHARE * (now - self._start))
+        if text and (step != self._step or now - self._said > rest):
             self._step, self._said = step, now
             self._feedback.setProgressText(text)
 

@@ -69,6 +69,11 @@ def encoders() -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def systems() -> list[str]:
+    """Systems that a small encoder can be trained of, as `models/training/pretrain.py` has them."""
+    return sorted(path.parent.name for path in (ROOT / "models").glob("*/small.py"))
+
+
 def rasters(name: str, label: str, text: str, *, optional: bool = False) -> Parameter:
     """Raster layers or paths of rasters, stacks and folders.
 
@@ -83,14 +88,24 @@ def rasters(name: str, label: str, text: str, *, optional: bool = False) -> Para
     )
 
 
-def input_rasters() -> Parameter:
-    """INPUT: what an encoder or a head reads."""
+def input_rasters(*, embeddings: bool = True) -> Parameter:
+    """INPUT: what an encoder or a head reads; `embeddings` tells whether these will do too."""
+    if embeddings:
+        return rasters(
+            "INPUT",
+            tr("Rasters, stack or embeddings"),
+            tr(
+                "Raster layers or files of one place and several dates, one stack (.stack.json), "
+                "or embeddings made by Encode rasters. Dates and sensors come from names and "
+                "metadata."
+            ),
+        )
     return rasters(
         "INPUT",
-        tr("Rasters, stack or embeddings"),
+        tr("Rasters or stack"),
         tr(
-            "Raster layers or files of one place and several dates, one stack (.stack.json), or "
-            "embeddings made by Encode rasters. Dates and sensors come from names and metadata."
+            "Raster layers or files of one place and several dates, or one stack (.stack.json). "
+            "Dates and sensors come from names and metadata."
         ),
     )
 
@@ -122,7 +137,8 @@ def encoder() -> Parameter:
         (AUTOMATIC, *encoders()),
         tr(
             "The network that turns a pixel's season into an embedding; automatic takes the best "
-            "one for the sensors at hand. Not used when the input is embeddings already."
+            "one for the sensors at hand, the Models dialog tells what each reads. Not used when "
+            "the input is embeddings already."
         ),
     )
 
@@ -187,7 +203,7 @@ def head(*, optional: bool = False) -> Parameter:
     """HEAD: a trained head from a file."""
     return with_help(
         QgsProcessingParameterFile(
-            "HEAD", tr("Ready-made head"), fileFilter=HEAD_FILTER, optional=optional
+            "HEAD", tr("Head from a file"), fileFilter=HEAD_FILTER, optional=optional
         ),
         tr(
             "A head that was trained before (.head.onnx). It must belong to the encoder of the "
@@ -196,25 +212,30 @@ def head(*, optional: bool = False) -> Parameter:
     )
 
 
+def more_labels() -> Parameter:
+    """MORE_LABELS: a second layer of labels, which is how labels grow."""
+    return with_help(
+        QgsProcessingParameterFeatureSource(
+            "MORE_LABELS",
+            tr("More labels"),
+            [
+                QgsProcessing.SourceType.TypeVectorPoint,
+                QgsProcessing.SourceType.TypeVectorPolygon,
+            ],
+            optional=True,
+        ),
+        tr(
+            "Added to Labels, such as labelled places of Suggest samples. The class field has "
+            "the same name; features without a class are ignored."
+        ),
+        advanced=True,
+    )
+
+
 def training() -> list[Parameter]:
     """MORE_LABELS, FEATURES, MODEL, FOLDS, BLOCK: how a head is trained and tested."""
     return [
-        with_help(
-            QgsProcessingParameterFeatureSource(
-                "MORE_LABELS",
-                tr("More labels"),
-                [
-                    QgsProcessing.SourceType.TypeVectorPoint,
-                    QgsProcessing.SourceType.TypeVectorPolygon,
-                ],
-                optional=True,
-            ),
-            tr(
-                "Added to Labels, such as labelled places of Suggest samples. The class field has "
-                "the same name; features without a class are ignored."
-            ),
-            advanced=True,
-        ),
+        more_labels(),
         choice(
             "FEATURES",
             tr("Learn from"),
@@ -316,6 +337,20 @@ def seed() -> Parameter:
     )
 
 
+def overwrite() -> Parameter:
+    """OVERWRITE: nothing of the user's is replaced unasked."""
+    return with_help(
+        QgsProcessingParameterBoolean(
+            "OVERWRITE", tr("Replace a model of this name"), defaultValue=False
+        ),
+        tr(
+            "Heads that were trained on the former model no longer fit the new one. Not ticked: a "
+            "name that is taken is refused."
+        ),
+        advanced=True,
+    )
+
+
 def resources() -> list[Parameter]:
     """DEVICE and MEMORY: what the engine may use; every algorithm has them."""
     return [
@@ -369,6 +404,9 @@ def report() -> Parameter:
         "REPORT",
         tr("Report"),
         REPORT_FILTER,
-        tr("One HTML page with map, areas, accuracy and method, for a browser or a printer."),
+        tr(
+            "One HTML page to hand over: what was found, how, and how far to trust it; for a "
+            "browser or a printer."
+        ),
         optional=True,
     )

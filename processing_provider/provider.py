@@ -11,12 +11,15 @@ from .algorithms.build_stack import BuildStack
 from .algorithms.change_detection import ChangeDetection
 from .algorithms.cluster_embeddings import ClusterEmbeddings
 from .algorithms.crop_classification import CropClassification
+from .algorithms.doctor import Doctor
 from .algorithms.encode import Encode
 from .algorithms.flood_detection import FloodDetection
 from .algorithms.forecast import Forecast
 from .algorithms.import_checkpoint import ImportCheckpoint
 from .algorithms.import_embeddings import ImportEmbeddings
 from .algorithms.import_model import ImportModel
+from .algorithms.land_cover_segmentation import LandCoverSegmentation
+from .algorithms.pretrain import Pretrain
 from .algorithms.sampling_design import SamplingDesign
 from .algorithms.similarity_search import SimilaritySearch
 from .algorithms.suggest_samples import SuggestSamples
@@ -24,10 +27,11 @@ from .algorithms.train_head import TrainHead
 from .algorithms.visualize_embeddings import VisualizeEmbeddings
 from .identity import icon, icon_path, metadata
 
-ALGORITHMS = (BuildStack, Encode, CropClassification, ClusterEmbeddings, TrainHead, ApplyHead,
+ALGORITHMS = (BuildStack, Encode, CropClassification, LandCoverSegmentation,
+              ClusterEmbeddings, TrainHead, ApplyHead,
               VisualizeEmbeddings, ChangeDetection, ImportEmbeddings, SimilaritySearch,
               SamplingDesign, AssessAccuracy, Forecast, ImportCheckpoint, ImportModel,
-              FloodDetection, SuggestSamples)
+              FloodDetection, SuggestSamples, Pretrain, Doctor)
 
 
 class EarthprintProvider(QgsProcessingProvider):

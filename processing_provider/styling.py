@@ -6,6 +6,7 @@ table, percentages Cividis, embeddings their first three dimensions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QDate, QDateTime, QTime
 from qgis.PyQt.QtGui import QColor
 
+from .provenance import Provenance
 from .translation import tr
 
 CLASSES, PERCENT, EMBEDDINGS = "classes", "percent", "embeddings"
@@ -92,10 +94,11 @@ def prepare(
     result: dict[str, Any],
     context: QgsProcessingContext,
     algorithm: QgsProcessingAlgorithm,
+    made_by: Provenance | None = None,
 ) -> None:
     """Have the layer at `path` dressed, named and grouped once QGIS has loaded it.
 
-    A name given by a model's author is kept.
+    A name given by a model's author is kept. With `made_by` the layer remembers how it was made.
     """
     details = context.layerToLoadOnCompletionDetails(path)
     season = tuple(result.get("season") or ())
@@ -110,7 +113,7 @@ def prepare(
             details.groupName, group = group, ""
     if hasattr(details, "layerSortKey"):
         details.layerSortKey = -style.order  # QGIS puts each layer above the one before
-    processor = _Dresser(path, style, season, group)
+    processor = _Dresser(path, style, season, group, made_by)
     _Dresser.waiting[path] = processor
     details.setPostProcessor(processor)
 
@@ -126,9 +129,13 @@ class _Dresser(QgsProcessingLayerPostProcessorInterface):
 
     waiting: dict[str, _Dresser] = {}
 
-    def __init__(self, path: str, style: Style, season: tuple[str, ...], group: str) -> None:
+    def __init__(
+        self, path: str, style: Style, season: tuple[str, ...], group: str,
+        made_by: Provenance | None,
+    ) -> None:
         super().__init__()
         self._path, self._style, self._season, self._group = path, style, season, group
+        self._made_by = made_by
 
     def postProcessLayer(
         self,
@@ -140,7 +147,9 @@ class _Dresser(QgsProcessingLayerPostProcessorInterface):
         if layer.isValid():
             if isinstance(layer, QgsRasterLayer):
                 dress(layer, self._path, self._style)
-                _set_season(layer, self._season)
+                set_season(layer, self._season)
+                if self._made_by is not None:
+                    self._made_by.write(layer)
             elif isinstance(layer, QgsVectorLayer):
                 dress_vector(layer, self._style)
             project = context.project() or QgsProject.instance()
@@ -247,7 +256,7 @@ def _percent_renderer(provider: Any) -> QgsSingleBandPseudoColorRenderer:
     return renderer
 
 
-def _set_season(layer: QgsRasterLayer, season: tuple[str, ...]) -> None:
+def set_season(layer: QgsRasterLayer, season: Sequence[str]) -> None:
     """Show the layer in the temporal controller from the first to the last day."""
     if len(season) != 2:
         return

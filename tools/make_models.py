@@ -183,6 +183,91 @@ def flood_map() -> QgsProcessingModelAlgorithm:
     return model
 
 
+def land_cover_map() -> QgsProcessingModelAlgorithm:
+    """Rasters to a land cover map by the ready-made head, with confidence and report."""
+    model = QgsProcessingModelAlgorithm("Land cover map from rasters", "Earthprint")
+    model.setHelpContent(
+        {
+            "ALG_DESC": "Maps land cover with the ready-made head, from one date or a season, "
+            "and writes confidence and report. Replace the head by labels of your own for a "
+            "better map.",
+            "ALG_CREATOR": "Earthprint developers",
+        }
+    )
+    _ask(
+        model,
+        QgsProcessingParameterMultipleLayers(
+            "INPUT", "Rasters", QgsProcessing.SourceType.TypeRaster
+        ),
+        "Sentinel-2, Landsat or Sentinel-1 of one place, one date or several.",
+        QPointF(120, 120),
+    )
+    _step(
+        model,
+        "cover",
+        "earthprint:landcoversegmentation",
+        "Land cover segmentation",
+        {"INPUT": [Source.fromModelParameter("INPUT")]},
+        {"OUTPUT": "Land cover map", "CONFIDENCE": "Confidence", "REPORT": "Report"},
+        QPointF(420, 120),
+    )
+    return model
+
+
+def deforestation_map() -> QgsProcessingModelAlgorithm:
+    """Rasters before and after to lost forest, its areas and the report."""
+    model = QgsProcessingModelAlgorithm("Deforestation map from rasters", "Earthprint")
+    model.setHelpContent(
+        {
+            "ALG_DESC": "Maps what was forest before and is none after, with the interval in which "
+            "it was lost where the dates suffice, and writes the report.",
+            "ALG_CREATOR": "Earthprint developers",
+        }
+    )
+    raster = QgsProcessing.SourceType.TypeRaster
+    for row, (name, label, text, optional) in enumerate(
+        (
+            (
+                "BEFORE",
+                "Before, or one long series",
+                "Optical rasters of the first season, or a whole series of many dates.",
+                False,
+            ),
+            (
+                "AFTER",
+                "After",
+                "Optical rasters of the second season; empty: a loss within the series.",
+                True,
+            ),
+        )
+    ):
+        _ask(
+            model,
+            QgsProcessingParameterMultipleLayers(name, label, raster, optional=optional),
+            text,
+            QPointF(120, 60 + 120 * row),
+        )
+    _step(
+        model,
+        "forest",
+        "earthprint:changedetection",
+        "Change detection",
+        {
+            "BEFORE": [Source.fromModelParameter("BEFORE")],
+            "AFTER": [Source.fromModelParameter("AFTER")],
+            "PRESET": [Source.fromStaticValue("deforestation")],
+        },
+        {
+            "OUTPUT": "Deforestation map",
+            "POLYGONS": "Areas of loss",
+            "CONFIDENCE": "Confidence",
+            "REPORT": "Report",
+        },
+        QPointF(420, 120),
+    )
+    return model
+
+
 def main() -> int:
     """Write every model; the exit status."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "resources" / "models"
@@ -196,6 +281,8 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     good = crop_map().toFile(str(folder / "crop_map.model3"))
     good = flood_map().toFile(str(folder / "flood_map.model3")) and good
+    good = land_cover_map().toFile(str(folder / "land_cover_map.model3")) and good
+    good = deforestation_map().toFile(str(folder / "deforestation_map.model3")) and good
     application.processingRegistry().removeProvider(provider)
     application.exitQgis()
     return 0 if good else 1

@@ -2,6 +2,7 @@
 
     python3 tools/screenshots.py [FOLDER] [PROJECT.qgz]
     python3 tools/screenshots.py search     # the similarity search, into docs/images
+    python3 tools/screenshots.py labels     # labelling in the middle of a round, into docs/images
 
 Starts QGIS on a virtual display (Xvfb, with openbox where installed), in a profile of its own, and
 saves PNGs: the toolbox, the dialogs, and the project, by default the demo's. Needs only QGIS's
@@ -253,12 +254,63 @@ class Session:
         search.session.set_share(5.0)
         actor.frame(2500)
 
+    def labels(self) -> None:
+        """Map the demo's crops, have places suggested, label some of them."""
+        import processing
+        from qgis.core import QgsProject
+        from qgis.PyQt.QtCore import QObject, Qt
+        from qgis.PyQt.QtWidgets import QAction, QDockWidget
+
+        window, project = self._iface.mainWindow(), QgsProject.instance()
+        window.findChild(QDockWidget, "Browser").hide()
+        self._iface.addProject(self._project)
+        self.wait(2.0)
+        for node in project.layerTreeRoot().findLayers():
+            node.setItemVisibilityChecked(node.name().startswith("Sentinel-2"))
+            node.setExpanded(False)
+        demo = Path(self._project).parent
+        processing.runAndLoadResults("earthprint:cropclassification", {
+            "INPUT": [str(demo / "embeddings.tif")], "LABELS": str(demo / "labels.gpkg"),
+            "FIELD": "crop", "OUTPUT": "TEMPORARY_OUTPUT",
+        })
+        window.findChild(QAction, "earthprint_labels").trigger()
+        window.resizeDocks(
+            [window.findChild(QDockWidget, "Layers"),
+             window.findChild(QDockWidget, "earthprint_labels_dock")],
+            [260, 340], Qt.Orientation.Horizontal,
+        )
+        labelling = window.findChild(QObject, "earthprint_labelling")
+        dock = labelling.dock
+        dock.suggest.click()
+        for _ in range(600):
+            self.wait(0.1)
+            if labelling.places is not None:
+                break
+        for _ in range(6):  # as if the map were right
+            predicted = labelling.places.feature(labelling.index)["predicted"]
+            names = [button.accessibleName() for button in dock.classes]
+            dock.classes[names.index(predicted)].click()
+            self.wait(0.2)
+        dock.hide_map.click()
+        self.wait(2.0)
+        self.save("labels")
+        dock.map_again.click()
+        for _ in range(600):
+            self.wait(0.1)
+            if dock.report.isVisible() or not dock.stop.isVisible():
+                break
+        self._iface.mapCanvas().zoomToFullExtent()
+        self.wait(2.0)
+        if os.environ.get("EARTHPRINT_LOOK"):  # for the eyes of whoever changes the dock
+            self.save("labels_after")
+
     def run(self) -> None:
         """Take all pictures, or those of one part, then leave without asking."""
         try:
             self._iface.mainWindow().showMaximized()
-            if os.environ.get("EARTHPRINT_PART") == "search":
-                self.search()
+            part = os.environ.get("EARTHPRINT_PART")
+            if part:
+                {"search": self.search, "labels": self.labels}[part]()
                 self.leave(0)
             self.toolbox()
             for name in ("cropclassification", "buildstack"):
@@ -407,6 +459,8 @@ elif __name__ == "__main__":
         sys.exit(film(*words[1:]))
     if sys.argv[1:] == ["search"]:
         sys.exit(search(here, here.parent.parent / "docs" / "images", demo))
+    if sys.argv[1:] == ["labels"]:
+        sys.exit(start(here, here.parent.parent / "docs" / "images", demo, "labels"))
     sys.exit(
         start(
             here,

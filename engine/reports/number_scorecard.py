@@ -13,7 +13,7 @@ from .report import Section, number, table
 
 _KINDS = {"embeddings": "embeddings", "bands": "band series", "both": "both together"}
 _MODELS = {"ridge": "ridge regression", "forest": "random forest",
-           "boosting": "gradient boosting"}
+           "boosting": "gradient boosting", "joined": "forest and boosting, mean"}
 _MOST_DOTS = 1500  # of a scatter plot; more would only make the page heavy
 
 

@@ -19,6 +19,7 @@ from ..rasters.areas import Areas
 from ..rasters.legend import Legend
 from . import charts
 from .charts import Day
+from .corrected_areas import CorrectedArea
 from .picture import map_picture
 
 _TEMPLATE = Path(__file__).with_name("report_template.html")
@@ -121,18 +122,48 @@ def map_section(path: Path, legend: Legend, areas: Areas, crs: str) -> Section:
                           "an answer are left blank.</figcaption></figure>")
 
 
-def areas_section(areas: Areas) -> Section:
-    """Hectares of each class with bars."""
+def areas_section(areas: Areas, corrected: Mapping[int, CorrectedArea] | None = None,
+                  why: Mapping[str, float] | None = None) -> Section:
+    """Hectares of each class with bars.
+
+    Args:
+        areas: counted in the map.
+        corrected: value of a class to its area corrected by held-back labels.
+        why: reason for empty pixels to its share (0..1) of the raster.
+    """
     largest = max((c.share for c in areas.classes), default=0) or 1
-    rows = [(chip(c.color) + escape(c.name), hectares(c.hectares), f"{100 * c.share:.1f}",
-             charts.bar(c.share / largest, c.color, 320)) for c in areas.classes]
-    body = table(("Class", "ha", "%", ""), rows, numeric=(1, 2),
-                 foot=("All classes", hectares(areas.total), "100.0" if areas.total else "0.0", ""))
-    note = ("Pixel count with the true size of each pixel; no interval. "
+    wide = 320 if corrected is None else 150
+    head = ["Class", "ha", "%", ""]
+    rows = [[chip(c.color) + escape(c.name), hectares(c.hectares), f"{100 * c.share:.1f}",
+             charts.bar(c.share / largest, c.color, wide)] for c in areas.classes]
+    foot = ["All classes", hectares(areas.total), "100.0" if areas.total else "0.0", ""]
+    if corrected is not None:
+        head += ["ha, corrected", "95 % interval"]
+        foot += ["", ""]
+        for row, c in zip(rows, areas.classes, strict=True):
+            found = corrected.get(c.value)
+            row += [hectares(found.hectares), f"{hectares(found.low)} to {hectares(found.high)}"
+                    ] if found else ["", ""]
+    body = table(head, rows, numeric=(1, 2, 4, 5), foot=foot)
+    note = ("Pixel count with the true size of each pixel. "
             f"{hectares(areas.unanswered)} ha ({100 * areas.unanswered_share:.1f} %) have no "
-            "answer. A map's errors bias such counts: for "
-            "areas with intervals, visit points drawn at random in each class.")
-    return Section("Areas", f'{body}<p class="soft" style="margin-top:10px">{note}</p>')
+            "answer. A map's errors bias such counts. ")
+    if corrected is not None:
+        note += ("Corrected: with the errors that were found on held-back labels; interval: 1000 "
+                 "draws of whole blocks. Labels that somebody chose are no random sample, so this "
+                 "shows size and direction of the bias and is not design-based. ")
+    note += ("For areas with intervals that stand, visit points drawn at random in each class: "
+             "Sampling design, then Assess accuracy.")
+    return Section("Areas", f'{body}<p class="soft" style="margin-top:10px">{note}</p>'
+                            + _reasons(why or {}))
+
+
+def _reasons(why: Mapping[str, float]) -> str:
+    """Why pixels are empty, in shares of the raster."""
+    if not why:
+        return ""
+    rows = [(escape(name), f"{100 * share:.1f}") for name, share in why.items()]
+    return "<h3>Without an answer</h3>" + table(("Why", "% of the area"), rows, numeric=(1,))
 
 
 def data_section(days: Sequence[Day], rows: Sequence[Mapping[str, str]],

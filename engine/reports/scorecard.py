@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
 
 from ..heads import accuracy
+from ..heads.accuracy import Scores
 from ..heads.training import Training, Trial
+from ..rasters.legend import Legend
 from . import charts
 from .charts import Interval
 from .report import Section, chip, number, table
@@ -15,12 +18,13 @@ from .report import Section, chip, number, table
 _KINDS = {"embeddings": "embeddings", "bands": "band series", "both": "both together"}
 _MODELS = {"logistic": "logistic regression", "forest": "random forest",
            "neighbours": "nearest neighbours", "boosting": "gradient boosting",
-           "mlp": "neural network"}
+           "mlp": "neural network", "convolutional": "convolutional decoder",
+           "joined": "joined models (calibrated mean)"}
 
 
 def model_name(model: str) -> str:
     """A classifier in words."""
-    return _MODELS[model]
+    return _MODELS.get(model, model)
 
 
 def accuracy_section(training: Training) -> Section:
@@ -35,7 +39,8 @@ def accuracy_section(training: Training) -> Section:
         f"{training.random.scores.macro_f1:.2f}"
         + (f", {gap:.2f} too much, because neighbouring pixels are alike" if gap > 0.02 else "")
         + ".</p>")
-    return Section("Accuracy", intro + _comparison(training) + _matrix(training)
+    return Section("Accuracy", intro + _comparison(training)
+                   + matrix_table(training.chosen.scores, training.labels.legend)
                    + _classes(training))
 
 
@@ -46,18 +51,24 @@ def trust_section(training: Training, unlike_share: float | None) -> Section:
         accuracy.calibration_bins(p.max(1), p.argmax(1) == y)
         for p in (training.chosen.probabilities, training.calibrated))
     sure = training.chosen.probabilities.max(1).mean() - training.chosen.scores.overall
-    words = (f"A confidence of 80 % should be right 8 times in 10: the dashed line. On held-back "
-             f"blocks the classifier was {'too sure' if sure > 0 else 'too modest'} by "
-             f"{100 * abs(sure):.0f} points on average, so its probabilities were tempered "
-             f"({training.temperature:.2f}). Mean distance from the line (expected calibration "
-             f"error): {100 * training.ece[0]:.1f} points before, {100 * training.ece[1]:.1f} "
-             "after, each fold tempered by what the others showed. Grey bars: samples.")
+    bias = f"{'too sure' if sure > 0 else 'too modest'} by {100 * abs(sure):.0f} points on average"
+    if training.temperature == 1.0:
+        done = (f"{bias}. A temperature would not have brought it nearer to the line, so its "
+                "probabilities were left as they are. Mean distance from the line (expected "
+                f"calibration error): {100 * training.ece[0]:.1f} points before and after.")
+    else:
+        done = (f"{bias}, so its probabilities were tempered ({training.temperature:.2f}). Mean "
+                "distance from the line (expected calibration error): "
+                f"{100 * training.ece[0]:.1f} points before, {100 * training.ece[1]:.1f} after, "
+                "each fold tempered by what the others showed.")
+    words = ("A confidence of 80 % should be right 8 times in 10: the dashed line. On held-back "
+             f"blocks the classifier was {done} Grey bars: samples.")
     unlike = ""
     if unlike_share is not None:
         unlike = (f"<p><b>{100 * unlike_share:.1f} %</b> of the map is unlike the training data: "
                   "its features are farther from every label than held-back labels were from "
                   "the others. Do not rely on the accuracy figures there, but add labels; the "
-                  "layer Unlike the training data (Apply head) shows where.</p>")
+                  "layer Unlike the training data shows where.</p>")
     alt = (f"Accuracy against stated probability; calibration error "
            f"{100 * training.ece[0]:.1f} percent before, {100 * training.ece[1]:.1f} after")
     return Section("Trust", f'<div class="pair"><figure>'
@@ -110,8 +121,8 @@ def _block_folds(training: Training) -> tuple[np.ndarray, np.ndarray]:
     return folds.places, fold
 
 
-def _matrix(training: Training) -> str:
-    s, legend = training.chosen.scores, training.labels.legend
+def matrix_table(s: Scores, legend: Legend) -> str:
+    """A confusion matrix, shaded by the share of the true class."""
     share = s.matrix / np.maximum(s.matrix.sum(0), 1)
     head = "".join(f"<th><span>{escape(c.name)}</span></th>" for c in legend.classes)
     rows = []
@@ -139,27 +150,31 @@ def _cell(count: int, share: float, diagonal: bool) -> str:
 
 
 def _classes(training: Training) -> str:
-    s = training.chosen.scores
-    groups = {c["value"]: c["groups"] for c in training.labels.counts()}
+    groups = [c["groups"] for c in training.labels.counts()]
+    noun = "Parcels" if training.labels.polygons else "Points"
+    return class_table(training.chosen.scores, training.labels.legend, noun, groups)
+
+
+def class_table(s: Scores, legend: Legend, noun: str, groups: Sequence[int]) -> str:
+    """Precision, recall, F1 and IoU of each class, with how many samples and groups it has."""
     rows = [(chip(c.color) + escape(c.name), *(_ratio(v[k]) for v in (s.precision, s.recall)),
              _ratio(s.f1[k]),
              charts.bar(0 if np.isnan(s.f1[k]) else float(s.f1[k]), c.color, 150),
-             _ratio(s.iou[k]), number(int(s.samples[k])), number(groups[c.value]))
-            for k, c in enumerate(training.labels.legend.classes)]
+             _ratio(s.iou[k]), number(int(s.samples[k])), number(groups[k]))
+            for k, c in enumerate(legend.classes)]
     f1 = s.f1[~np.isnan(s.f1)]
-    noun = "Parcels" if training.labels.polygons else "Points"
-    body = table(("Class", "User's accuracy", "Producer's accuracy", "F1", "", "IoU", "Pixels",
+    body = table(("Class", "Precision", "Recall", "F1", "", "IoU", "Pixels",
                   noun), rows, numeric=(1, 2, 3, 5, 6, 7),
                  foot=("Mean", _ratio(accuracy.mean_known(s.precision)),
                        _ratio(accuracy.mean_known(s.recall)), _ratio(s.macro_f1), "",
                        _ratio(accuracy.mean_known(s.iou)), number(int(s.samples.sum())),
-                       number(sum(groups.values()))))
+                       number(sum(groups))))
     undefined = len(f1) < len(s.f1) or np.isnan(s.precision).any()
     note = ("<p class='soft' style='margin-top:8px'>n/a: never mapped, so the ratio is 0/0; left "
             "out of the mean.</p>" if undefined else "")
-    return ("<h3>Classes</h3><p class='soft'>User's accuracy (precision): of what is mapped so, "
-            "how much is. Producer's accuracy (recall): of what is so, how much is mapped.</p>"
-            + body + note)
+    return ("<h3>Classes</h3><p class='soft'>Precision (user's accuracy): of what is mapped so, "
+            "how much is. Recall (producer's accuracy): of what is so, how much is mapped. F1: "
+            "their harmonic mean.</p>" + body + note)
 
 
 def _ratio(value: float) -> str:

@@ -15,7 +15,6 @@ from ..flood.ground import REACH_M, KnownWater, Terrain, Zones
 from ..flood.learned import BUNDLED, FloodHead, can_see
 from ..flood.mapping import (
     FLOOD,
-    LEARNED_SHARE,
     PERMANENT,
     UNFIT,
     UNSEEN,
@@ -203,7 +202,7 @@ def _log_result(mapped: Mapped, start: float, context: JobContext) -> None:
 
 def _method(params: dict[str, Any], method: str, head: FloodHead | None) -> dict[str, str]:
     """What ran, for the report."""
-    words = {"both": f"both detectors, the learned one with a weight of {LEARNED_SHARE:g}",
+    words = {"both": "both detectors, joined by weights from events that were held back",
              "thresholds": "thresholds only",
              "embeddings": "embeddings only (the learned detector)"}
     entries = {"Detectors": words[method]}

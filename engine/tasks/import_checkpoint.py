@@ -43,8 +43,8 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
         params: file; parts (further files of the same encoder), variant (a use of the weights, ""
             for the usual one), name (of the encoder, default: its own), accept_licence, calibrate
             (paths: rasters or a stack that the mean of features is taken from; default: the
-            simulated season), output (default: <name>.onnx in the folder of models), look (only
-            say what the file is).
+            simulated season), output (default: <name>.onnx in the folder of models), overwrite (a
+            model of that name), look (only say what the file is).
         context: surroundings.
 
     Returns:
@@ -171,10 +171,11 @@ def destination(name: str, params: dict[str, Any]) -> Path:
 
     Args:
         name: of the encoder, if the parameters give none.
-        params: name, output; without an output it is the folder of models.
+        params: name, output, overwrite; without an output it is the folder of models.
 
     Raises:
-        UserError: a name that is no file name, or a bundled encoder's.
+        UserError: a name that is no file name, a bundled encoder's, or that of a file which is
+            there already, unless it is to be overwritten.
     """
     folder = environment.models_folder()
     given = str(params.get("name") or "").strip()
@@ -194,7 +195,15 @@ def destination(name: str, params: dict[str, Any]) -> Path:
         raise UserError(f"{name} is the name of an encoder that comes with Earthprint. Choose "
                         "another name.")
     check_writable(path)
+    check_free(path, params)
     return path
+
+
+def check_free(path: Path, params: dict[str, Any]) -> None:
+    """Refuse to write over a model, unless `overwrite` says so."""
+    if path.exists() and not params.get("overwrite"):
+        raise UserError(f"There is a model {path.name} in {path.parent} already. Choose another "
+                        "name, or tick Replace a model of this name.")
 
 
 def _typical(calibrate: list[str] | str, card: Card, context: JobContext

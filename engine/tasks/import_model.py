@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..heads.head import SUFFIX, Head
 from ..heads.imported import write_imported_head
 from ..rasters.raster import check_space, check_writable
-from .import_checkpoint import destination, today
+from .import_checkpoint import check_free, destination, today
 
 
 def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
@@ -28,7 +28,8 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
         params: file; kind ("auto", "encoder", "segmentation"), sensor ("auto": aerial or
             other pictures), bands (names in the network's order, separated by spaces or commas),
             scale, mean, std (numbers), ground_size (m), window (pixels), classes (names separated
-            by commas), licence, name, output. What is not given is read from the file's metadata.
+            by commas), licence, name, output, overwrite (a model of that name). What is not given
+            is read from the file's metadata.
         context: surroundings.
 
     Returns:
@@ -46,15 +47,17 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
     context.progress(0.1, f"Trying {file.name}")
     network = check(lambda: described.Described(file, said))
     target = destination(name, params)
+    head = None
+    if network.description.kind == "segmentation":
+        head = target.with_name(target.stem + SUFFIX)
+        check_free(head, params)
     check_space(target, 2.2 * file.stat().st_size)
     context.progress(0.5, "Writing the encoder")
     source = f"{file.name}, an ONNX network, imported on {today()}."
     card = network.write(target, network.card(target.stem, source))
     context.log(f"Encoder {card.identity}, per {card.unit} of {card.patch}, {card.dimensions} d, "
                 f"windows of {card.window} pixels; bands {', '.join(card.sensors[0].bands)}")
-    head = None
-    if network.description.kind == "segmentation":
-        head = target.with_name(target.stem + SUFFIX)
+    if head is not None:
         write_imported_head(head, card, network.description.classes)
         context.log(f"Head {head.name}: {', '.join(network.description.classes)}. Map with it by "
                     "Apply head.")
@@ -115,6 +118,8 @@ def _taken_over(file: Path, name: str, params: dict[str, Any], context: JobConte
         folder.mkdir(parents=True, exist_ok=True)
         head = Path(params.get("output") or folder / file.name)
         check_writable(head)
+        if not (head.exists() and file.samefile(head)):
+            check_free(head, params)
         _copy(file, head)
         context.log(f"Head {head.name}")
         return {"output": str(head), "head": str(head), "name": name, "card": card}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from ..context import JobContext
 from ..encoding.patches import window as part_of
 from ..errors import UserError
 from ..rasters.grid import Window
-from ..rasters.raster import check_writable
 from ..stacks.reading import StackReader
 from ..stacks.stack import Stack, open_input
+from .import_checkpoint import destination
 
 _OWN_PIXELS = 64  # side of a training window of a pixel encoder
 
@@ -157,35 +158,39 @@ def _turned(cube: Cube, turns: int, mirrored: bool) -> Cube:
 
 
 def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
-    """Train and write an encoder.
+    """Train and write an encoder, or go on with a training that was stopped.
 
     Args:
-        params: input (paths of stacks), output (an ONNX file); system, minutes, steps, seed,
-            folder (of the training: it goes on there; by default beside the output).
+        params: input (paths: each stack and each folder is a place to learn from, single rasters
+            are one together), system; minutes, steps, seed, name (of the encoder, default
+            my-<system>), output (default: <name>.onnx in the folder of models), overwrite (a model
+            of that name), folder (of the training: it goes on there; by default beside the output).
         context: surroundings; `memory_mb` bounds what is kept of the rasters.
 
     Returns:
         output, curve (paths), steps, minutes, first and last loss, the encoder's identity.
 
     Raises:
-        UserError: no PyTorch, an unknown system, nothing that the system can read.
+        UserError: no PyTorch, an unknown system, a name that is taken, nothing that the system
+            can read.
     """
     pretrain = training()
-    output = Path(params["output"])
-    check_writable(output)
+    output = destination(f"my-{params['system']}", params)
     minutes, steps = params.get("minutes"), params.get("steps")
     try:
         system = pretrain.small(str(params["system"]))
         recipe = replace(system.RECIPE, steps=int(steps)) if steps else system.RECIPE
-        sources = [_user_source(Path(p), context) for p in params["input"]]
+        sources = [_user_source(paths, context) for paths in _places(params["input"])]
         folder = Path(params.get("folder") or output.with_suffix(".training"))
+        context.log(f"The training is kept in {folder}; the same run goes on from there")
         with Windows(sources, system.card(), context.memory_mb / 2) as windows:
             for name, lines in windows.left_out.items():
                 context.warn(f"{name} was left out. {' '.join(lines)}")
             trained = pretrain.train(
                 system, windows, folder, seed=int(params.get("seed") or 0),
                 minutes=float(minutes) if minutes else None, recipe=recipe,
-                device=context.device, watch=context.part(0, 0.95).progress)
+                device=context.device, watch=_with_time_left(context.part(0, 0.95)))
+            context.progress(0.95, "Writing the encoder")
             sets = [s.described for s in windows.sources]
             card = pretrain.export(system, trained.objective.encoder, windows, sets, output,
                                    results=[trained.said])
@@ -202,12 +207,40 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
 def training() -> Any:
     """The module with the training loop; it needs PyTorch, which the engine itself does not."""
     if importlib.util.find_spec("torch") is None:
-        raise UserError("Training an encoder needs PyTorch, which this environment does not have. "
-                        "Install it with Earthprint > Set up, or train with ./run pretrain.")
+        raise UserError(
+            "Training an encoder needs PyTorch, which the engine lacks. Choose Plugins > "
+            "Earthprint > Set Up Environment…, tick Import official weights and press Install.")
     return importlib.import_module("earthprint.models.training.pretrain")
 
 
-def _user_source(path: Path, context: JobContext) -> Source:
-    described = TrainingSet(path.stem.removesuffix(".stack"), "that of the user's rasters",
-                            path.name)
-    return Source(open_input([path], context), described)
+def _places(given: Sequence[str]) -> list[list[Path]]:
+    """Paths that belong together: each stack or folder alone, all single rasters as one."""
+    paths = [Path(p) for p in given]
+    single = [p for p in paths if not p.is_dir() and p.suffix.lower() != ".json"]
+    return [[p] for p in paths if p not in single] + ([single] if single else [])
+
+
+def _user_source(paths: list[Path], context: JobContext) -> Source:
+    first = paths[0] if len(paths) == 1 else paths[0].resolve().parent
+    described = TrainingSet(first.stem.removesuffix(".stack"), "that of the user's rasters",
+                            first.name)
+    return Source(open_input(paths, context), described)
+
+
+def _with_time_left(context: JobContext) -> Callable[[float, str], None]:
+    """A watch that adds the time left to each line, from the pace of this call."""
+    begun: list[tuple[float, float]] = []
+
+    def watch(fraction: float, text: str) -> None:
+        now = time.monotonic()
+        if not begun:
+            begun.append((fraction, now))
+        done, spent = fraction - begun[0][0], now - begun[0][1]
+        left = f", {_duration(spent * (1 - fraction) / done)} left" if done > 0 else ""
+        context.progress(fraction, f"Training {100 * fraction:.0f} %, {text}{left}")
+
+    return watch
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

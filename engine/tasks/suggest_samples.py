@@ -35,8 +35,9 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
 
     Args:
         params: input (paths), head, output (points); labels, layer, field (places that have a
-            label, to stay away from them and to name the class field alike), count (30),
-            min_distance_m (default: a fifth of the distance of evenly spread places), extent, seed.
+            label, to stay away from them and to name the class field alike), more_labels and
+            more_labels_layer (further ones), count (30), min_distance_m (default: a fifth of the
+            distance of evenly spread places), extent, seed.
         context: surroundings.
 
     Returns:
@@ -54,7 +55,10 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
     with inputs.source() as source:
         head.require(source)
         grid = source.grid
-        taken, numeric = _taken(params, field, grid, context.part(0.6, 0.65))
+        taken, numeric = _taken(params, "labels", "layer", field, grid, context.part(0.6, 0.63))
+        more, _ = _taken(params, "more_labels", "more_labels_layer", field, grid,
+                         context.part(0.63, 0.65))
+        taken = np.concatenate([taken, more])
         rows, cols, table = _pool(source, head, int(params.get("seed") or 0),
                                   context.part(0.65, 0.95))
     places = metres_of(grid, rows, cols)
@@ -95,12 +99,15 @@ def _number(params: dict[str, Any], name: str, default: float, least: float) -> 
     return value
 
 
-def _taken(params: dict[str, Any], field: str, grid: Grid,
+def _taken(params: dict[str, Any], labels: str, layer: str, field: str, grid: Grid,
            context: JobContext) -> tuple[np.ndarray, bool]:
-    """(m, 2) metres of the labelled pixels, and whether the class field holds numbers."""
-    if not params.get("labels"):
+    """(m, 2) metres of the labelled pixels, and whether the class field holds numbers.
+
+    `labels` and `layer` are the parameters that name them.
+    """
+    if not params.get(labels):
         return np.zeros((0, 2)), False
-    found = read_field(Path(params["labels"]), field, grid, context, params.get("layer"))
+    found = read_field(Path(params[labels]), field, grid, context, params.get(layer))
     known = [i for i, wkb in enumerate(found.geometry) if wkb is not None]
     numeric = found.values.dtype.kind in "iuf"
     if not known:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..context import JobContext
 from ..errors import UserError
-from ..heads import regression
+from ..heads import decoder, decoder_validation, regression
 from ..heads.features import FeatureSource
 from ..heads.head import write_head
 from ..heads.inputs import Inputs
@@ -51,8 +51,9 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
     Args:
         params: input (paths), labels, field, output; layer, more_labels and more_labels_layer
             (classes only), features ("auto", "embeddings",
-            "bands", "both"), target ("auto", "classes", "numbers"), unit, model ("auto" or one
-            of `classifiers.MODELS`; for numbers see `regression.train_numbers`), encoder,
+            "bands", "both"), target ("auto", "classes", "numbers"), unit, model ("auto",
+            "convolutional" or one of `classifiers.MODELS`; for numbers see
+            `regression.train_numbers`), encoder,
             cutoff, folds, block_m, seed, report.
         context: surroundings.
 
@@ -201,10 +202,13 @@ def learn(params: dict[str, Any], inputs: Inputs, embeddings: Path,
                                 "data. Check Cloud mask, or label elsewhere.")
             labels, table = labels.keep(known).without_empty_classes(), table[known]
             labels.require_two_each(params["field"])
-        training = train(
-            table, layout, labels, source.grid, context.part(0.7, 1), kinds=kinds,
-            model=str(params.get("model") or "logistic").lower(),
-            count=int(params.get("folds") or 5), block_m=params.get("block_m") or None, seed=seed)
+        model, rest = str(params.get("model") or "logistic").lower(), context.part(0.7, 1)
+        options = {"kinds": kinds, "count": int(params.get("folds") or 5),
+                   "block_m": params.get("block_m") or None, "seed": seed}
+        if model == decoder.MODEL:
+            training = decoder_validation.train(source, table, layout, labels, rest, **options)
+        else:
+            training = train(table, layout, labels, source.grid, rest, model=model, **options)
     return Learned(training, inputs)
 
 
@@ -213,6 +217,8 @@ def save(learned: Learned, output: Path, cutoff: str | None) -> None:
     training = learned.training
     card = training.card({"labels": training.labels.source, "input": learned.inputs.name},
                          cutoff or "")
+    if training.chosen.model == decoder.MODEL:
+        card = replace(card, margin=training.classifier.margin)
     write_head(output, training.classifier, card, training.gate, training.features[:2000])
 
 
@@ -270,6 +276,9 @@ def method(learned: Learned, params: dict[str, Any]) -> dict[str, str]:
     """What the report says about how the head came about."""
     training, best = learned.training, learned.training.chosen
     strength = f", C {best.strength:g}" if best.model == "logistic" else ""
+    if best.model == decoder.MODEL:
+        side = 2 * training.classifier.margin + 1
+        strength = f" of {side} x {side} pixels, {best.strength:g} steps"
     encoder = training.offered.encoder
     if encoder and not training.layout.encoder:
         encoder += ", compared but not used"

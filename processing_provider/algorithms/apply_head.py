@@ -15,6 +15,8 @@ from ..parameters import (
     smoothing,
 )
 from ..translation import tr
+from ..trust import reason, unknown, unlike
+from ..weather import weather
 
 
 class ApplyHead(EarthprintAlgorithm):
@@ -26,16 +28,18 @@ class ApplyHead(EarthprintAlgorithm):
         "<p><b>Needs</b> a head made by Train head, and rasters, a stack or embeddings with the "
         "bands or the encoder that it was trained on.</p>"
         "<p><b>Gives</b> a map with the head's class names and colours, on request with "
-        "confidence and with the places that are unlike the training data. A head of numbers "
-        "gives a raster in their unit, without smoothing or confidence.</p>"
+        "confidence, with the places that are unlike the training data and with the reasons for "
+        "empty pixels. A head of numbers gives a raster in their unit, without smoothing or "
+        "confidence.</p>"
         "<p><b>Limits</b> A head knows its training area and year; look at Unlike the training "
         "data before you trust the map elsewhere.</p>"
     )
     TAGS = "head, predict, classify, map, land cover, crops, transfer, confidence, inference"
-    STYLES = {
-        "OUTPUT": styling.Style(styling.CLASSES, "Map", "map"),
-        "CONFIDENCE": styling.Style(styling.PERCENT, "Confidence", "map", False, 1),
-        "UNLIKE": styling.Style(styling.CLASSES, "Unlike the training data", "map", False, 2),
+    STYLES = {  # what explains the map lies above it, where it can be seen when switched on
+        "UNLIKE": styling.Style(styling.CLASSES, "Unlike the training data", "map", False, 0),
+        "REASON": styling.Style(styling.CLASSES, "Why pixels are empty", "map", False, 1),
+        "OUTPUT": styling.Style(styling.CLASSES, "Map", "map", True, 2),
+        "CONFIDENCE": styling.Style(styling.PERCENT, "Confidence", "map", False, 3),
     }
 
     def parameters(self) -> list[Parameter]:
@@ -45,7 +49,14 @@ class ApplyHead(EarthprintAlgorithm):
             head(),
             encoder(),
             cutoff(),
+            *weather(
+                tr(
+                    "A CSV table with a column of dates, or NetCDF of AgERA5 or ERA5, for heads on "
+                    "an encoder that reads it. Empty: the weather that the stack holds."
+                )
+            ),
             *smoothing(),
+            unknown(),
             extent(),
             raster_output("OUTPUT", tr("Map"), tr("Classes with names and colours.")),
             raster_output(
@@ -54,10 +65,6 @@ class ApplyHead(EarthprintAlgorithm):
                 tr("Probability of the mapped class."),
                 optional=True,
             ),
-            raster_output(
-                "UNLIKE",
-                tr("Unlike the training data"),
-                tr("Where not to trust the map, because nothing alike was in the labels."),
-                optional=True,
-            ),
+            unlike(),
+            reason(),
         ]

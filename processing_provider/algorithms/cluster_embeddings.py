@@ -13,7 +13,7 @@ class ClusterEmbeddings(EarthprintAlgorithm):
 
     ID, JOB, NAME = "clusterembeddings", "cluster_embeddings", "Cluster embeddings"
     GROUP = "embeddings"
-    SUMMARY = "Finds groups of pixels with alike seasons, without labels."
+    SUMMARY = "Finds groups of pixels with similar seasons, without labels."
     HELP = (
         "<p><b>Needs</b> embeddings, or rasters of a season or a stack.</p>"
         "<p><b>Gives</b> a map of numbered groups, to look at before labels exist or to see where "

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from qgis.core import QgsProcessingParameterFile
+
 from .. import styling
 from ..base import EarthprintAlgorithm
 from ..parameters import (
     HEAD_FILTER,
     Parameter,
-    cutoff,
+    day,
     encoder,
     extent,
     file_output,
-    head,
     input_rasters,
     labels,
     raster_output,
@@ -21,8 +22,12 @@ from ..parameters import (
     seed,
     smoothing,
     training,
+    with_help,
 )
+from ..ready_heads import chosen, ready_head
 from ..translation import tr
+from ..trust import reason, unknown, unlike
+from ..weather import weather
 
 
 class CropClassification(EarthprintAlgorithm):
@@ -36,20 +41,25 @@ class CropClassification(EarthprintAlgorithm):
         "(points or polygons) or a ready-made head.</p>"
         "<p><b>Gives</b> a crop map with names and colours, areas in hectares, an accuracy "
         "measured on ground that was held back, a report to hand over; on request confidence, "
-        "embeddings and the trained head.</p>"
-        "<p><b>Limits</b> Crops that are not in the labels are mapped as the one most alike; look "
-        "at the confidence. With fewer than about ten fields a class the accuracy is "
-        "uncertain.</p>"
+        "what is unlike the labels, why pixels are empty, embeddings and the trained head.</p>"
+        "<p><b>Within the season</b> set Last date to use: labels, series and embeddings are cut "
+        "alike, and the report says how right such an early map is.</p>"
+        "<p><b>Limits</b> Crops that are not in the labels are mapped as the one most alike, "
+        "unless answers unlike the training data are withheld. A ready-made head knows its own "
+        "region and season; the report says how far away yours is. With fewer than about ten "
+        "fields a class the accuracy is uncertain.</p>"
     )
     TAGS = (
         "crop, crops, crop map, crop type, agriculture, farming, field, parcel, maize, corn, "
         "wheat, barley, rapeseed, soy, rice, beet, sunflower, land cover, classification, "
         "phenology, time series"
     )
-    STYLES = {
-        "OUTPUT": styling.Style(styling.CLASSES, "Crop map", "crop map"),
-        "CONFIDENCE": styling.Style(styling.PERCENT, "Confidence", "crop map", False, 1),
-        "EMBEDDINGS": styling.Style(styling.EMBEDDINGS, "Embeddings", "crop map", False, 2),
+    STYLES = {  # what explains the map lies above it, where it can be seen when switched on
+        "UNLIKE": styling.Style(styling.CLASSES, "Unlike the training data", "crop map", False, 0),
+        "REASON": styling.Style(styling.CLASSES, "Why pixels are empty", "crop map", False, 1),
+        "OUTPUT": styling.Style(styling.CLASSES, "Crop map", "crop map", True, 2),
+        "CONFIDENCE": styling.Style(styling.PERCENT, "Confidence", "crop map", False, 3),
+        "EMBEDDINGS": styling.Style(styling.EMBEDDINGS, "Embeddings", "crop map", False, 4),
     }
 
     def parameters(self) -> list[Parameter]:
@@ -57,11 +67,44 @@ class CropClassification(EarthprintAlgorithm):
         return [
             input_rasters(),
             *labels(optional=True),
-            head(optional=True),
+            ready_head(
+                "crops",
+                tr(
+                    "A head that comes with Earthprint, instead of labels. Its name tells the "
+                    "region; the report tells its seasons, training sets, how right it was there "
+                    "and how far that is from here. Elsewhere label some fields of your own."
+                ),
+            ),
+            with_help(
+                QgsProcessingParameterFile(
+                    "HEAD", tr("Head from a file"), fileFilter=HEAD_FILTER, optional=True
+                ),
+                tr(
+                    "A head that you trained before (.head.onnx), instead of labels. It must "
+                    "belong to the encoder of the embeddings."
+                ),
+                advanced=True,
+            ),
             encoder(),
-            cutoff(),
+            day(
+                "CUTOFF_DATE",
+                tr("Last date to use"),
+                tr(
+                    "For maps within the season: later rasters are left out, in training and in "
+                    "mapping alike, and the report gives the accuracy of such an early map. A "
+                    "head that was trained on whole seasons is warned about. Empty: all dates."
+                ),
+            ),
+            *weather(
+                tr(
+                    "A CSV table with a column of dates, or NetCDF of AgERA5 or ERA5, for encoders "
+                    "that read it (mmvsf-small does; the log says so where the chosen one does "
+                    "not). Empty: the weather that the stack holds."
+                )
+            ),
             *training(),
             *smoothing(),
+            unknown(),
             extent(),
             seed(),
             raster_output("OUTPUT", tr("Crop map"), tr("Classes with names and colours.")),
@@ -71,6 +114,8 @@ class CropClassification(EarthprintAlgorithm):
                 tr("Probability of the mapped class."),
                 optional=True,
             ),
+            unlike(),
+            reason(),
             report(),
             raster_output(
                 "EMBEDDINGS",
@@ -89,9 +134,13 @@ class CropClassification(EarthprintAlgorithm):
         ]
 
     def unmet(self, parameters: dict[str, Any]) -> str:
-        """Labels with their field, or a head."""
-        if bool(parameters.get("LABELS")) == bool(parameters.get("HEAD")):
-            return tr("Give either Labels with their Class field or a Ready-made head.")
+        """Labels with their field, or one head."""
+        ways = bool(parameters.get("LABELS")), chosen(parameters), bool(parameters.get("HEAD"))
+        if sum(ways) != 1:
+            return tr(
+                "Give either Labels with their Class field, or a Ready-made head, or a Head from a "
+                "file."
+            )
         if parameters.get("LABELS") and not parameters.get("FIELD"):
             return tr("Choose the Class field of the labels.")
         return ""

@@ -41,7 +41,7 @@ class Encode(EarthprintAlgorithm):
     def parameters(self) -> list[Parameter]:
         """Input, encoder, place and season."""
         return [
-            input_rasters(),
+            input_rasters(embeddings=False),
             encoder(),
             extent(),
             day(

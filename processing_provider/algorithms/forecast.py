@@ -51,7 +51,7 @@ class Forecast(EarthprintAlgorithm):
             advanced=False,
         )
         return [
-            input_rasters(),
+            input_rasters(embeddings=False),
             table,
             with_help(
                 QgsProcessingParameterDateTime(

@@ -13,7 +13,15 @@ from qgis.core import (
 )
 
 from ..base import EarthprintAlgorithm
-from ..parameters import MODEL_FILTER, WEIGHTS_FILTER, Parameter, file_output, rasters, with_help
+from ..parameters import (
+    MODEL_FILTER,
+    WEIGHTS_FILTER,
+    Parameter,
+    file_output,
+    overwrite,
+    rasters,
+    with_help,
+)
 from ..translation import tr
 
 
@@ -90,6 +98,7 @@ class ImportCheckpoint(EarthprintAlgorithm):
                 tr("SkySense is published in parts; its fusion needs them all."),
                 advanced=True,
             ),
+            overwrite(),
             file_output(
                 "OUTPUT",
                 tr("Another place for the encoder"),

@@ -15,6 +15,7 @@ from ..parameters import (
     choice,
     file_output,
     number,
+    overwrite,
     with_help,
 )
 from ..translation import tr
@@ -125,6 +126,7 @@ class ImportModel(EarthprintAlgorithm):
                 tr("Of the weights, as their source states it; the card keeps it."),
                 advanced=True,
             ),
+            overwrite(),
             file_output(
                 "OUTPUT",
                 tr("Another place for the encoder"),

@@ -8,7 +8,17 @@ from qgis.core import QgsProcessing, QgsProcessingParameterVectorDestination
 
 from .. import styling
 from ..base import EarthprintAlgorithm
-from ..parameters import Parameter, extent, head, input_rasters, labels, number, seed, with_help
+from ..parameters import (
+    Parameter,
+    extent,
+    head,
+    input_rasters,
+    labels,
+    more_labels,
+    number,
+    seed,
+    with_help,
+)
 from ..translation import tr
 
 
@@ -22,7 +32,7 @@ class SuggestSamples(EarthprintAlgorithm):
         "that exist, so that no place is suggested twice.</p>"
         "<p><b>Gives</b> points with a form: choose the class of each; squares turn into circles. "
         "Give them as More labels to Train head or Crop classification, and map again. Places that "
-        "stay empty are ignored.</p>"
+        "stay empty are ignored. The dock Label Places does all this by clicks on the map.</p>"
         "<p><b>How</b> Places are chosen for doubt between classes and for being unlike each "
         "other, and lie apart on the ground.</p>"
         "<p><b>Limits</b> Many lie on edges and in odd fields, because that is where a head is "
@@ -42,6 +52,7 @@ class SuggestSamples(EarthprintAlgorithm):
             input_rasters(),
             head(),
             *labels(optional=True),
+            more_labels(),
             number(
                 "COUNT",
                 tr("Number of places"),

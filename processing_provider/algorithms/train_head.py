@@ -34,12 +34,14 @@ class TrainHead(EarthprintAlgorithm):
         "<p><b>Gives</b> a .head.onnx file that knows its encoder, classes, colours and accuracy, "
         "and a report. Use it with Apply head or Crop classification, elsewhere and later.</p>"
         "<p><b>Limits</b> Accuracy is measured on blocks of ground that were held back; few "
-        "labels make it uncertain, and the report says so.</p>"
+        "labels make it uncertain, and the report says so. The convolutional decoder looks at the "
+        "ground around each pixel: it can learn textures and edges, takes longer to train and "
+        "needs more labels.</p>"
     )
     TAGS = (
         "head, train, classifier, labels, samples, supervised, random forest, boosting, "
-        "logistic regression, neural network, machine learning, cross-validation, accuracy, "
-        "regression, moisture, biomass, yield"
+        "logistic regression, neural network, convolutional, decoder, machine learning, "
+        "cross-validation, accuracy, regression, moisture, biomass, yield"
     )
 
     def parameters(self) -> list[Parameter]:

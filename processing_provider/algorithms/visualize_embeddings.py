@@ -26,7 +26,7 @@ class VisualizeEmbeddings(EarthprintAlgorithm):
 
     ID, JOB, NAME = "visualizeembeddings", "visualize_embeddings", "Visualize embeddings"
     GROUP = "embeddings"
-    SUMMARY = "Paints embeddings in three colours: alike seasons get alike colours."
+    SUMMARY = "Paints embeddings in three colours: similar seasons get similar colours."
     HELP = (
         "<p><b>Needs</b> embeddings, or rasters of a season or a stack.</p>"
         "<p><b>Gives</b> a picture of red, green and blue: the first three principal components. "

@@ -1,9 +1,11 @@
 """From labels to maps, end to end, on a small season with known truth and on real patches."""
 
+import json
 import struct
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pyogrio
 import pytest
 import rasterio
@@ -12,8 +14,11 @@ from rasterio.transform import Affine
 from earthprint.engine import jobs
 from earthprint.engine.context import JobContext
 from earthprint.engine.errors import Cancelled, UserError
+from earthprint.engine.heads import reasons
 from earthprint.engine.heads.head import Head
+from earthprint.engine.heads.origin import KEY, Origin
 from earthprint.engine.rasters.embeddings import EmbeddingsFile
+from earthprint.engine.rasters.grid import Grid
 
 SIDE, FIELD = 160, 10
 DATES = ("20230415", "20230510", "20230602", "20230705", "20230803", "20230904", "20231001")
@@ -216,6 +221,128 @@ def test_a_ready_made_head_maps_and_admits_what_it_does_not_know(mapped, tmp_pat
     assert made["head"] == params["head_output"]
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "How right it is here was not measured" in page and ">Accuracy</h2>" not in page
+
+
+def test_an_early_map_says_so_and_a_head_of_whole_seasons_is_warned_about(
+        season, mapped, tmp_path):
+    params, _, _ = mapped
+    early = {"input": params["input"], "cutoff": "2023-06-30", "features": "bands", "threads": 2}
+    made = jobs.run("crop_classification", {
+        **early, "labels": params["labels"], "field": "crop", "output": str(tmp_path / "a.tif"),
+        "report": str(tmp_path / "a.html")}, JobContext())
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "in season until 30 June 2023" in page and made["season"][1] == "2023-06-02"
+    head = Head.open(params["head_output"])
+    whole = Origin.of(Grid.of(rasterio.open(params["output"])), np.array([5]), np.array([5]),
+                      ["2023-04-15", "2023-10-01"])
+    copied = with_origin(params["head_output"], tmp_path / "whole.head.onnx", whole)
+    said = []
+    made = jobs.run("crop_classification", {
+        **early, "head": str(copied), "output": str(tmp_path / "b.tif"),
+        "unlike": str(tmp_path / "u.tif"), "report": str(tmp_path / "b.html")},
+        JobContext(on_log=lambda *line: said.append(line)))
+    assert any(level == "warning" and "was not trained on such a part" in text
+               for level, text in said)
+    with rasterio.open(tmp_path / "u.tif") as dataset, rasterio.open(tmp_path / "b.tif") as crops:
+        unlike, answered = dataset.read(1), crops.read(1) != 255
+    assert set(np.unique(unlike[answered])) <= {1, 2}
+    page = (tmp_path / "b.html").read_text(encoding="utf-8")
+    assert "Where it holds" in page and "outside" in page
+    assert head.card.legend.names[0] in page
+
+
+def with_origin(path, copy, origin):
+    """A head's file with an origin in its card."""
+    model = onnx.load(path)
+    for entry in model.metadata_props:
+        if entry.key == "earthprint_card":
+            card = json.loads(entry.value)
+            card["source"][KEY] = origin.record()
+            entry.value = json.dumps(card)
+    onnx.save(model, copy)
+    return copy
+
+
+def test_empty_and_withheld_pixels_have_reasons(season, mapped, tmp_path):
+    params, result, _ = mapped
+    places = {name: str(tmp_path / f"{name}.tif") for name in ("output", "reason", "unlike")}
+    made = jobs.run("crop_classification", {
+        "input": params["input"], "head": params["head_output"], "unknown": True, **places,
+        "min_area_ha": 0, "smooth": False, "report": str(tmp_path / "r.html")}, JobContext())
+    with rasterio.open(places["output"]) as crops, rasterio.open(places["reason"]) as dataset:
+        crops, why = crops.read(1), dataset.read(1)
+    assert (why[:3, :3] == reasons.CLOUD).all() and (why[crops < 254] == 0).all()
+    assert ((why == reasons.UNLIKE) == (crops == 254)).all()
+    shares = made["reasons"]
+    assert shares["Cloud or shadow on every date"] >= 9 / SIDE**2
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "Cloud or shadow on every date" in page and "answer withheld" in page
+
+
+def test_weather_that_the_encoder_does_not_read_is_named(season, mapped, tmp_path):
+    params, result, _ = mapped
+    table = tmp_path / "weather.csv"
+    days = np.arange("2023-01-01", "2024-01-01", dtype="datetime64[D]")
+    table.write_text("date,temperature (degC),dewpoint (degC),rain (mm),radiation (MJ/m2),"
+                     "wind (m/s)\n" + "\n".join(f"{d},12,6,2,12,3" for d in days))
+    said, base = [], {"input": params["input"], "weather": str(table)}
+    jobs.run("apply_head", {**base, "head": params["head_output"],
+                            "output": str(tmp_path / "m.tif")},
+             JobContext(on_log=lambda *line: said.append(line)))
+    needed = Head.open(params["head_output"]).card.layout.dims > 0
+    assert any("does not read weather" in text and "mmvsf-small" in text
+               for level, text in said if level == "warning") == needed
+    with pytest.raises(UserError, match="of no use with embeddings alone"):
+        jobs.run("apply_head", {**base, "input": [result["embeddings"]],
+                                "head": params["head_output"], "output": str(tmp_path / "n.tif")},
+                 JobContext())
+
+
+def test_weather_goes_into_an_encoder_that_reads_it(season, mapped, tmp_path):
+    params, _, _ = mapped
+    maps = []
+    days = np.arange("2023-01-01", "2024-01-01", dtype="datetime64[D]")
+    for warm in (0, 15):
+        table = tmp_path / f"weather{warm}.csv"
+        table.write_text("date,temperature (degC),dewpoint (degC),rain (mm),radiation (MJ/m2),"
+                         "wind (m/s)\n" + "\n".join(f"{d},{12 + warm},6,2,12,3" for d in days))
+        made = jobs.run("crop_classification", {
+            "input": params["input"], "labels": params["labels"], "field": "crop",
+            "encoder": "mmvsf-small", "features": "embeddings", "weather": str(table),
+            "output": str(tmp_path / f"m{warm}.tif"), "embeddings": str(tmp_path / f"e{warm}.tif"),
+            "threads": 2}, JobContext())
+        with EmbeddingsFile(made["embeddings"]) as file:
+            maps.append(file.codes(file.grid.full))
+    assert (maps[0] != maps[1]).mean() > 0.2
+
+
+def test_a_head_is_named_once(mapped, tmp_path):
+    params, _, _ = mapped
+    base = {"input": params["input"], "output": str(tmp_path / "m.tif")}
+    with pytest.raises(UserError, match="Two heads"):
+        jobs.run("crop_classification", {**base, "head": params["head_output"],
+                                         "ready_head": "crops_flanders"}, JobContext())
+    with pytest.raises(UserError, match="no ready-made head crops_moon.*crops_flanders"):
+        jobs.run("crop_classification", {**base, "ready_head": "crops_moon"}, JobContext())
+
+
+@pytest.mark.parametrize("name", ["crops_flanders", "crops_eastern_canada"])
+def test_bundled_heads_map_elsewhere_and_say_how_far_that_is(mapped, tmp_path, name):
+    params, result, _ = mapped
+    said = []
+    made = jobs.run("crop_classification", {
+        "input": [result["embeddings"]], "ready_head": name, "output": str(tmp_path / "m.tif"),
+        "unlike": str(tmp_path / "u.tif"), "report": str(tmp_path / "r.html")},
+        JobContext(on_log=lambda *line: said.append(line)))
+    head = Head.open(made["head"])
+    assert head.card.source["sets"] and all(s["licence"] for s in head.card.source["sets"])
+    assert Path(made["head"]).stat().st_size < 700_000
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    for part in ("Confusion matrix", "Precision", "Recall", "calibration error", "Where it holds",
+                 "Training data", "Run it again", "Sampling design", "Limits"):
+        assert part in page
+    far = any("climate" in text for level, text in said if level == "warning")
+    assert far == (name == "crops_eastern_canada")  # the season lies in Belgium
 
 
 def test_groups_follow_the_crops(season, mapped, tmp_path):

@@ -125,6 +125,14 @@ def test_the_loop_closes(scene, tmp_path):
     samples = [sum(c["samples"] for c in Head.open(path).card.samples)
                for path in (head, tmp_path / "b.head.onnx")]
     assert samples[1] == samples[0] + 14
+    again = tmp_path / "again.gpkg"  # the next round stays away from this one's places
+    jobs.run("suggest_samples", {
+        "input": [str(stack)], "head": str(head), "labels": str(folder / "labels.gpkg"),
+        "more_labels": str(tmp_path / "more.gpkg"), "field": "crop", "count": 10,
+        "min_distance_m": 60, "output": str(again)}, context)
+    new = shapely.get_coordinates(shapely.from_wkb(pyogrio.raw.read(again)[2]))
+    known = np.concatenate([old, np.stack(AFFINE @ (col + 0.5, row + 0.5), axis=1)])
+    assert np.hypot(*(new[:, None] - known[None]).T).min() >= 59.9
     write_points(tmp_path / "codes.gpkg", row, col, np.arange(15) % 3)
     with pytest.raises(UserError, match="text in one and numbers in the other"):
         jobs.run("train_head", {**given, "more_labels": str(tmp_path / "codes.gpkg")}, context)
