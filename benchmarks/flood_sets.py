@@ -1,4 +1,5 @@
-"""The flood sets of the reference material as scenes: OMBRIA's chips and the Spanish chip."""
+"""The flood sets of the reference material as scenes: OMBRIA's chips, the Spanish chip, and radar
+pairs in which nothing was flooded."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from earthprint.engine.rasters.grid import Grid, Window
 _OUTSIDE = 255  # grey value where a chip reaches beyond the radar scene
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chip:
     """One chip in memory; a `Scene` for the detectors.
 
@@ -98,3 +99,45 @@ def spain(shared: Path) -> tuple[dict[str, Path], np.ndarray, np.ndarray]:
     with rasterio.open(folder / "Spain_7370579_LabelHand.tif") as dataset:
         label = dataset.read(1)
     return files, label == 1, label >= 0
+
+
+def dry_pairs(shared: Path) -> dict[str, list[Chip]]:
+    """Sentinel-1 in dB of two dates without a flood, by place; every sixth date of the series of
+    fields and the second one after it, which is often of another orbit."""
+    data = Path(shared) / "data"
+    patches = data / "crop-worldcereal-patches"
+    weeks = data / "s1-s2-flanders-weekly-2024"
+    flanders = [sorted(weeks.glob(f"s1*-{way}-*.tif")) for way in ("asc", "desc")]
+    polders = [_radar(f) for f in sorted((patches / "belgium-2018-polders/s1_vv_vh_20m").iterdir())]
+    spain_radar = _radar(spain(shared)[0]["sentinel-1"])
+    return {
+        "Flanders, weeks of one orbit": [
+            _pair(*(10 * np.log10(np.maximum(_radar(f), 1e-6)) for f in pair))
+            for pair in flanders],
+        "Polders 2018, orbits mixed": _later(polders),
+        "Northern Belgium 2019, orbits mixed": _later(_dates(
+            patches / "belgium-2019-north" / "s1_vv_vh_20m_stack.tif")),
+        "Spanish chip beside itself": [_pair(spain_radar, spain_radar)]}
+
+
+def _radar(path: Path) -> np.ndarray:
+    with rasterio.open(path) as file:
+        return file.read((1, 2)).astype(np.float32)
+
+
+def _dates(path: Path) -> list[np.ndarray]:
+    """(2: VV VH, rows, cols) of each date of a file of many."""
+    with rasterio.open(path) as file:
+        names, values = file.descriptions, file.read().astype(np.float32)
+    kinds = [[k for k, name in enumerate(names) if kind in name] for kind in ("VV", "VH")]
+    return [values[list(pair)] for pair in zip(*kinds, strict=True)]
+
+
+def _later(dates: list[np.ndarray]) -> list[Chip]:
+    return [_pair(dates[k], dates[k + 2]) for k in range(0, len(dates) - 2, 6)]
+
+
+def _pair(before: np.ndarray, during: np.ndarray) -> Chip:
+    dry = np.zeros(before.shape[1:], bool)
+    return Chip("dry", {"vv": np.stack([before[0], during[0]]),
+                        "vh": np.stack([before[1], during[1]])}, dry, ~dry)

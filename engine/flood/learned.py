@@ -69,10 +69,12 @@ class FloodHead:
 
     Attributes:
         card: what it is, what it was trained on, how right it was.
+        cut: probability from which it calls a pixel flood, the best on held-back events.
     """
 
     def __init__(self, card: dict, session: onnxruntime.InferenceSession) -> None:
         self.card, self._session = card, session
+        self.cut: float = card["cut"]
 
     @classmethod
     def open(cls, path: Path = BUNDLED, threads: int = 1) -> FloodHead:
@@ -88,13 +90,13 @@ class FloodHead:
             card = json.loads(session.get_modelmeta().custom_metadata_map[CARD_KEY])
             if card["kind"] != "flood head":
                 raise ValueError("another kind of head")
+            return cls(card, session)
         except OSError as failure:
             raise UserError(f"Flood head {path.name} cannot be read ({failure.strerror}). Install "
                             "the plugin again.") from failure
         except Exception as failure:  # onnxruntime's own kinds share no base class
             raise UserError(f"{path.name} is no flood head ({failure}). Install the plugin again."
                             ) from failure
-        return cls(card, session)
 
     def probabilities(self, radar_table: np.ndarray | None, optical_table: np.ndarray | None
                       ) -> np.ndarray:
@@ -141,6 +143,19 @@ class FloodHead:
             parts.append(self._plane(None, other))
         return np.mean(parts, axis=0)
 
+    def with_thresholds(self, learned: np.ndarray, classical: np.ndarray, seen: str
+                        ) -> tuple[np.ndarray, float]:
+        """Probability of flood by this head's and the classical detector's, and its own cut.
+
+        Args:
+            learned: probabilities of this head.
+            classical: of the classical detector, not nearer to 0 and 1 than they deserve.
+            seen: by which sensors, "radar", "optical" or "both".
+        """
+        w = self.card["with thresholds"][seen]
+        odds = w["learned"] * logit(learned) + w["thresholds"] * logit(classical) + w["bias"]
+        return (1 / (1 + np.exp(-odds))).astype(np.float32), w["cut"]
+
     def _plane(self, radar_table: np.ndarray | None, optical_table: np.ndarray | None
                ) -> np.ndarray:
         shape = (radar_table if radar_table is not None else optical_table).shape[:2]
@@ -152,6 +167,12 @@ class FloodHead:
 def can_see(channels: tuple[str, ...]) -> bool:
     """Whether the learned detector has something to look at."""
     return any(c in channels for c in RADAR) or all(c in channels for c in OPTICAL)
+
+
+def logit(probability: np.ndarray) -> np.ndarray:
+    """Log odds of probabilities."""
+    sure = np.clip(probability, 1e-6, 1 - 1e-6)
+    return np.log(sure / (1 - sure))
 
 
 def write_head(path: Path, networks: tuple[Network, Network], fusion: Fusion, card: dict,

@@ -25,7 +25,7 @@ from .classical import clearest, waters
 from .features import MARGIN
 from .ground import KnownWater, Terrain, Zones
 from .learned import FloodHead
-from .scene import Scene, with_margin
+from .scene import OPTICAL, RADAR, Scene, with_margin
 from .survey import Survey
 
 DRY, PERMANENT, FLOOD, UNFIT, UNSEEN_BEFORE, UNSEEN = range(6)
@@ -48,21 +48,18 @@ COMPARED = Legend((
 ))
 """Legend of the layer that says where the detectors differ."""
 
-LEARNED_SHARE = 0.6
-"""Weight of the learned detector where both answer. On OMBRIA's held-back training events the
-pooled IoU is 0.485 with thresholds alone, 0.544 at 0.5, 0.562 at 0.6, 0.565 at 0.7, 0.560 with the
-learned one alone; 0.6, as the learned one is unsure of the last two pixels of a shore."""
-
 SHARE_WITHOUT_CLASSES = 0.3
-"""Its weight where no image during the flood shows two classes: what it sees is told in terms of
-the scene, and a scene that is all flood looks to it like one that is all dry."""
+"""Weight of the learned detector where no image during the flood shows two classes: what it sees
+is told in terms of the scene, and a scene that is all flood looks to it like one that is all
+dry."""
 
 _ROWS, _COLS = 256, 512  # pixels of a strip and of a block of it
+_LEAST = 0.01  # thresholds are never surer than this, so that the learned one can be heard
 
 
 @dataclass(frozen=True)
 class Detectors:
-    """What decides: thresholds, a head, or both by the weighted mean of their probabilities.
+    """What decides: thresholds, a head, or both by a weighted sum of their log odds.
 
     Attributes:
         survey: of the whole scene.
@@ -82,17 +79,47 @@ class Detectors:
         """What they say about a window."""
         wide, inner = with_margin(window, MARGIN if self.head else 1, scene.grid.shape)
         values = scene.read(wide)
-        water = waters(self.survey, values, inner)
-        parts = []
-        if self.thresholds:
-            parts.append(water.flood)
-        if self.head is not None:
-            parts.append(self.head.flood(self.survey, values, inner))
+        close = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in inner)
+        within = tuple(slice(s.start - c.start, s.stop - c.start)
+                       for s, c in zip(inner, close, strict=True))
+        water = waters(self.survey, {c: v[:, close[0], close[1]] for c, v in values.items()},
+                       within)
         seen = [np.any([np.isfinite(v[date][inner]) for v in values.values()], axis=0)
                 for date in (0, 1)]
-        two = clearest(self.survey)[1].source != "cap"
-        share = LEARNED_SHARE if two else SHARE_WITHOUT_CLASSES
-        return Block(parts, share, water.before, water.during, seen[0], seen[1])
+        parts, cuts = [], []
+        if self.thresholds:
+            parts.append(water.flood)
+            cuts.append(0.5)
+        if self.head is not None:
+            parts.append(self.head.flood(self.survey, values, inner))
+            cuts.append(self.head.cut)
+        flood, cut = self._joined(parts, cuts, {c: v[(slice(None), *inner)]
+                                                for c, v in values.items()})
+        return Block(parts, cuts, flood, cut, water.before, water.during, seen[0], seen[1])
+
+    def _joined(self, parts: list[np.ndarray], cuts: list[float], values: dict[str, np.ndarray]
+                ) -> tuple[np.ndarray, np.ndarray | float]:
+        """Probability of flood and the cut from which it counts; where one detector has no
+        answer, the other's."""
+        if len(parts) == 1:
+            return parts[0], cuts[0]
+        classical, learned = parts
+        joined, cut = np.where(np.isnan(learned), classical, learned), np.where(
+            np.isnan(learned), *cuts)
+        radar, optical = (np.any([np.isfinite(values[c]).all(0) for c in kind if c in values]
+                                 or [np.zeros(learned.shape, bool)], axis=0)
+                          for kind in (RADAR, OPTICAL))
+        two = np.isfinite(classical) & np.isfinite(learned)
+        for seen, part in (("radar", radar & ~optical), ("optical", optical & ~radar),
+                           ("both", radar & optical)):
+            both, own = self.head.with_thresholds(learned, np.clip(classical, _LEAST, 1 - _LEAST),
+                                                  seen)
+            if clearest(self.survey)[1].source == "cap":
+                share = SHARE_WITHOUT_CLASSES
+                both, own = share * learned + (1 - share) * classical, 0.5
+            joined = np.where(part & two, both, joined)
+            cut = np.where(part & two, own, cut)
+        return joined, cut
 
 
 @dataclass(frozen=True)
@@ -102,28 +129,21 @@ class Block:
     Attributes:
         parts: probability of flood by thresholds, by the head, or by one of them; NaN where it
             has no answer.
-        share: weight of the head where both answer.
+        cuts: from which of them each calls a pixel flood.
+        flood: probability of flood by all detectors.
+        cut: from which it counts, a number or one a pixel.
         before, during: probability of water on each date, by thresholds.
         seen_before, seen_during: whether any sensor saw the pixel.
     """
 
     parts: list[np.ndarray]
-    share: float
+    cuts: list[float]
+    flood: np.ndarray
+    cut: np.ndarray | float
     before: np.ndarray
     during: np.ndarray
     seen_before: np.ndarray
     seen_during: np.ndarray
-
-    @property
-    def flood(self) -> np.ndarray:
-        """Probability of flood by all detectors; of the one that has an answer where one has
-        none."""
-        if len(self.parts) == 1:
-            return self.parts[0]
-        classical, learned = self.parts
-        joined = self.share * learned + (1 - self.share) * classical
-        return np.where(np.isnan(learned), classical, np.where(np.isnan(classical), learned,
-                                                               joined))
 
     def classes(self, permanent: np.ndarray | None, unfit: np.ndarray | None
                 ) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +155,7 @@ class Block:
         wet = np.nan_to_num(np.minimum(self.before, self.during))
         known = np.isfinite(flood)
         lasting = permanent if permanent is not None else wet > 0.5
-        classes = np.where(flood > 0.5, FLOOD, np.where(lasting, PERMANENT, DRY))
+        classes = np.where(flood > self.cut, FLOOD, np.where(lasting, PERMANENT, DRY))
         if permanent is not None:
             classes = np.where(permanent, PERMANENT, classes)
         sure = np.select([classes == FLOOD, (classes == PERMANENT) & (permanent is None)],
@@ -152,7 +172,7 @@ class Block:
     def compared(self) -> np.ndarray:
         """(rows, cols) uint8 of the legend COMPARED; NODATA where one detector has no answer."""
         first, second = self.parts
-        said = (first > 0.5) * 2 + (second > 0.5) * 3
+        said = (first > self.cuts[0]) * 2 + (second > self.cuts[1]) * 3
         both = np.isfinite(first) & np.isfinite(second)
         return np.where(both, np.choose(said, (0, 0, 2, 3, 0, 1)), NODATA).astype(np.uint8)
 
