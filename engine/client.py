@@ -363,6 +363,12 @@ class EngineClient:
             "The engine stopped unexpectedly (memory may have run out); nothing was written. "
             "Run again with a smaller Memory budget.", words)
 
+    def kill(self) -> None:
+        """End an engine that hangs, at once; who waits for it gets an `EngineError`."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def close(self) -> None:
         """End the engine; the next job or post starts a new one."""
         with self._sending:

@@ -192,6 +192,33 @@ def create(
         say(1.0, "The engine is ready.")
 
 
+def remove() -> float:
+    """Take the environment away; models and demo stay. Does nothing where there is none.
+
+    Returns:
+        What that freed on the disk, MB (10^6 bytes).
+
+    Raises:
+        SetUpError: the folder is no environment of Python, or a file in it is in use.
+    """
+    place = folder()
+    if not place.exists():
+        return 0.0
+    if not (place / "pyvenv.cfg").is_file():
+        raise SetUpError(f"{place} holds no Python environment and was left alone.")
+    going = place.with_name(f".{place.name}.removed")
+    try:
+        if going.exists():  # of a removal that was cut short
+            shutil.rmtree(going)
+        place.rename(going)  # whole or not at all: half an environment would be worse than one
+        freed = sum(file.lstat().st_size for file in going.rglob("*") if file.is_file())
+        shutil.rmtree(going)
+    except OSError as failure:
+        raise SetUpError(f"The environment in {place} cannot be removed ({failure.strerror}). "
+                         "Close other QGIS windows and try again.", str(failure)) from failure
+    return freed / 1e6
+
+
 def _create_base(say: Callable[[float, str], None], on_log: Callable[[str], None] | None,
                  is_cancelled: Callable[[], bool] | None) -> None:
     """The environment without extras."""

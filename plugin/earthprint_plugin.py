@@ -10,7 +10,9 @@ from ..engine.client import close_shared_client
 from ..processing_provider.identity import icon, metadata
 from ..processing_provider.provider import EarthprintProvider
 from ..processing_provider.translation import tr
+from .demo import DemoProject
 from .documents import DocumentsDialog
+from .labels.labelling import Labelling
 from .models.dialog import ModelsDialog
 from .search.search import SimilaritySearch
 from .setup_dialog import SetUpDialog
@@ -32,6 +34,7 @@ class EarthprintPlugin:
         self._actions = []
         self._dialogs = {}
         self._search = None
+        self._parts = ()  # what has an action of its own
         self._welcome = None
 
     def initProcessing(self) -> None:
@@ -41,10 +44,14 @@ class EarthprintPlugin:
             QgsApplication.processingRegistry().addProvider(self._provider)
 
     def initGui(self) -> None:
-        """Register the provider, add Plugins > Earthprint and the search's button."""
+        """Register the provider, add Plugins > Earthprint, the search's and the labels' button."""
         self.initProcessing()
         self._search = SimilaritySearch(self._iface)
-        self._iface.addPluginToMenu(MENU, self._search.action)
+        self._parts = (
+            self._search, Labelling(self._iface), DemoProject(self._iface, self._search)
+        )
+        for part in self._parts:
+            self._iface.addPluginToMenu(MENU, part.action)
         for name, text, slot in (
             ("models", tr("Models…"), self.show_models),
             ("setup", tr("Set Up Environment…"), self.set_up),
@@ -59,11 +66,11 @@ class EarthprintPlugin:
         self._greet()
 
     def unload(self) -> None:
-        """Take everything back: search, menu, dialogs, provider, engine."""
-        if self._search is not None:
-            self._iface.removePluginMenu(MENU, self._search.action)
-            self._search.discard()
-            self._search = None
+        """Take everything back: parts, menu, dialogs, provider, engine."""
+        for part in self._parts:
+            self._iface.removePluginMenu(MENU, part.action)
+            part.discard()
+        self._search, self._parts = None, ()
         for dialog in self._dialogs.values():
             dialog.discard()
         self._dialogs.clear()

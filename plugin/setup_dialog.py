@@ -12,6 +12,7 @@ from qgis.PyQt.QtWidgets import (
     QDialog,
     QDialogButtonBox,
     QLabel,
+    QMessageBox,
     QPlainTextEdit,
     QProgressBar,
     QPushButton,
@@ -21,7 +22,7 @@ from qgis.PyQt.QtWidgets import (
 from ..engine import environment
 from ..processing_provider.identity import icon
 from ..processing_provider.translation import tr
-from .setup_task import SetUpTask
+from .setup_task import RemovalTask, SetUpTask
 
 NEEDED_GB = 1.5
 
@@ -55,14 +56,14 @@ class SetUpDialog(QDialog):
         for label in (why, self._place, self._state):
             label.setWordWrap(True)
         self._import = QCheckBox(
-            tr("Import official weights (adds PyTorch, about {} MB to download)").format(
-                environment.IMPORT_DOWNLOAD_MB
-            )
+            tr(
+                "Import official weights, train encoders (adds PyTorch, about {} MB to download)"
+            ).format(environment.IMPORT_DOWNLOAD_MB)
         )
         self._import.setToolTip(
             tr(
-                "Needed only to turn files of weights that others have published into encoders. "
-                "The encoders that come with Earthprint work without it."
+                "Needed only to turn files of weights that others have published into encoders, "
+                "and to train encoders of your own. Those that come with Earthprint work without."
             )
         )
         self._import.toggled.connect(self._refresh)
@@ -97,6 +98,10 @@ class SetUpDialog(QDialog):
         box = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
         self._start = box.addButton("", QDialogButtonBox.ButtonRole.ActionRole)
         self._stop = box.addButton(tr("Stop"), QDialogButtonBox.ButtonRole.ActionRole)
+        self.removal = box.addButton(tr("&Remove…"), QDialogButtonBox.ButtonRole.ResetRole)
+        self.removal.setToolTip(tr("Take the engine off this computer; models and maps stay"))
+        self.removal.setAutoDefault(False)
+        self.removal.clicked.connect(self.remove)
         self._start.clicked.connect(self.start)
         self._stop.clicked.connect(self.stop)
         box.rejected.connect(self.close)
@@ -119,6 +124,25 @@ class SetUpDialog(QDialog):
         self._refresh()
         QgsApplication.taskManager().addTask(self._task)
 
+    def remove(self) -> None:
+        """Ask, then take the environment away in the background."""
+        answer = QMessageBox.question(
+            self, tr("Remove the Engine"),
+            tr("Remove the engine in {}? Your models, maps and projects stay; nothing can be "
+               "computed until it is installed again.").format(environment.folder()),
+            QMessageBox.StandardButton.Yes | QMessageBox.StandardButton.Cancel,
+            QMessageBox.StandardButton.Cancel,
+        )
+        if answer != QMessageBox.StandardButton.Yes:
+            return
+        self._task = RemovalTask()
+        self._task.ended.connect(self._end)
+        self._refresh()
+        self._stop.setEnabled(False)
+        self._bar.setRange(0, 0)
+        self._state.setText(tr("Removing the engine…"))
+        QgsApplication.taskManager().addTask(self._task)
+
     def stop(self) -> None:
         """Stop the set-up; what was downloaded is kept."""
         if self._task is not None:
@@ -130,14 +154,18 @@ class SetUpDialog(QDialog):
         """Close for good, when the plugin is unloaded."""
         task, self._task = self._task, None
         if task is not None:
-            for signal in (task.stepped, task.logged, task.progressChanged, task.ended):
-                signal.disconnect()
+            for name in ("stepped", "logged", "progressChanged", "ended"):
+                if hasattr(task, name) and task.receivers(getattr(task, name)):
+                    getattr(task, name).disconnect()
             task.cancel()
         self.close()
         self.deleteLater()
 
     def _end(self, good: bool, sentence: str) -> None:
         self._task = None
+        self._bar.setRange(0, 100)
+        if not environment.can_import():
+            self._import.setChecked(False)
         self._refresh()
         self._state.setText(sentence)
 
@@ -176,5 +204,6 @@ class SetUpDialog(QDialog):
         self._start.setEnabled(not running and (problem is not None or extra) and enough)
         self._start.setDefault(True)
         self._stop.setEnabled(running)
+        self.removal.setEnabled(not running and environment.folder().exists())
         self._bar.setVisible(running)
         self._bar.setValue(0)

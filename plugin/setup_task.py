@@ -1,4 +1,4 @@
-"""Makes the engine's environment in the background, as a task that QGIS shows and can cancel."""
+"""Makes or removes the engine's environment in the background, as tasks that QGIS shows."""
 
 from __future__ import annotations
 
@@ -59,3 +59,32 @@ class SetUpTask(QgsTask):
     def _progress(self, fraction: float, text: str) -> None:
         self.setProgress(100.0 * fraction)
         self.stepped.emit(text)
+
+
+class RemovalTask(QgsTask):
+    """Runs `environment.remove`; tells how it ended.
+
+    Signals:
+        ended: (whether it is gone, sentence), on the main thread.
+    """
+
+    ended = pyqtSignal(bool, str)
+
+    def __init__(self) -> None:
+        super().__init__(tr("Remove Earthprint's engine"), QgsTask.Flag.CanCancel)
+        self._sentence = ""
+
+    def run(self) -> bool:
+        """Work on a thread of the task manager."""
+        close_shared_client()
+        try:
+            freed = environment.remove()
+        except environment.SetUpError as failure:
+            self._sentence = str(failure)
+            return False
+        self._sentence = tr("The engine is removed; {:.1f} GB are free again.").format(freed / 1000)
+        return True
+
+    def finished(self, result: bool) -> None:
+        """Tell how it ended."""
+        self.ended.emit(result, self._sentence)

@@ -12,7 +12,6 @@ from qgis.core import QgsApplication
 from qgis.PyQt.QtCore import QFileSystemWatcher, Qt, QTimer, QUrl
 from qgis.PyQt.QtGui import QDesktopServices
 from qgis.PyQt.QtWidgets import (
-    QAction,
     QDialog,
     QDialogButtonBox,
     QHBoxLayout,
@@ -30,14 +29,14 @@ from ...engine import environment
 from ...engine.client import EngineCancelled, EngineClient
 from ...processing_provider.identity import icon
 from ...processing_provider.translation import tr
-from ..search.status_line import SET_UP_ACTION, DetailsDialog
+from ..trouble import DetailsDialog, open_set_up
+from ..work import Question, Work
 from . import speed
 from .card import page
 from .checkpoint_dialog import CheckpointDialog
 from .model import ENCODER, Model, size_text
 from .model_list import ModelList
 from .onnx_dialog import OnnxDialog
-from .work import Question, Work
 
 #: Waiting shorter than this is not worth a word; changes of the folder are read after this rest.
 PATIENCE_MS, REST_MS = 300, 700
@@ -370,9 +369,7 @@ class ModelsDialog(QDialog):
         QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))
 
     def _set_up(self) -> None:
-        action = self.parent().findChild(QAction, SET_UP_ACTION) if self.parent() else None
-        if action is not None:
-            action.trigger()
+        open_set_up(self)
 
     def _show_details(self) -> None:
         DetailsDialog(self.sentence.text(), self._details, self).show()

@@ -6,6 +6,7 @@ from typing import Any
 
 from qgis.PyQt.QtCore import Qt, pyqtSignal
 from qgis.PyQt.QtWidgets import (
+    QCheckBox,
     QDialog,
     QDialogButtonBox,
     QLabel,
@@ -19,8 +20,8 @@ from ...engine import environment
 from ...engine.client import EngineCancelled, EngineClient
 from ...processing_provider.identity import icon
 from ...processing_provider.translation import tr
-from ..search.status_line import DetailsDialog
-from .work import Question, Work
+from ..trouble import DetailsDialog
+from ..work import Question, Work
 
 
 class ImportDialog(QDialog):
@@ -36,6 +37,8 @@ class ImportDialog(QDialog):
 
     Attributes:
         page: what the subclass puts above the sentence; disabled while the job works.
+        replace: whether a model of the same name may be replaced; a name that is taken is refused
+            otherwise.
         sentence: what is so now.
     """
 
@@ -52,6 +55,10 @@ class ImportDialog(QDialog):
         self._question = None
         self._details = ""
         self.page = QWidget()
+        self.replace = QCheckBox(tr("Re&place a model of this name"))
+        self.replace.setToolTip(
+            tr("Heads that were trained on the former model no longer fit the new one")
+        )
         self.sentence = QLabel()
         self.sentence.setWordWrap(True)
         self.sentence.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -61,6 +68,7 @@ class ImportDialog(QDialog):
         self.bar.hide()
         layout = QVBoxLayout(self)
         layout.addWidget(self.page, 1)
+        layout.addWidget(self.replace)
         layout.addWidget(self.sentence)
         layout.addWidget(self.bar)
         layout.addWidget(self._buttons(action))
@@ -144,7 +152,8 @@ class ImportDialog(QDialog):
         working, lacking = self._work is not None, self.lacking()
         if lacking:
             self.sentence.setText(lacking)
-        self.page.setEnabled(not working and not lacking)
+        for widget in (self.page, self.replace):
+            widget.setEnabled(not working and not lacking)
         self.start.setEnabled(not self.busy and not lacking and self.complete())
         self.stop.setVisible(working)
         self.bar.setVisible(working)
@@ -175,6 +184,7 @@ class ImportDialog(QDialog):
 
     def _start(self) -> None:
         job, params = self.job()
+        params["overwrite"] = self.replace.isChecked()
         self._work = Work(self.windowTitle(), self._client, lambda run: run(job, params))
         self._work.stepped.connect(self.sentence.setText)
         self._work.progressChanged.connect(lambda percent: self.bar.setValue(int(percent)))
@@ -193,6 +203,7 @@ class ImportDialog(QDialog):
     def _ended(self, result: Any, failure: Any) -> None:
         self._work = None
         if failure is None:
+            self.replace.setChecked(False)
             self.say(self.good_end(result))
             self.imported.emit(result["output"])
         elif isinstance(failure, EngineCancelled):

@@ -13,8 +13,8 @@ from qgis.PyQt.QtCore import QLocale
 
 from ...engine.client import EngineError
 from ...processing_provider.translation import tr
+from ..work import Run
 from .model import Model
-from .work import Run
 
 _SETTING = "earthprint/speeds"
 #: Side of the simulated season, pixels of 10 m, and the seed that makes it.

@@ -12,8 +12,11 @@ from qgis.PyQt.QtWidgets import QDialog
 
 from .layers import encoder_of
 
-SEARCH, ENCODE, IMPORT, TRAIN = (
-    f"earthprint:{name}" for name in ("similaritysearch", "encode", "importembeddings", "trainhead")
+SEARCH, ENCODE, IMPORT, TRAIN, CROPS = (
+    f"earthprint:{name}"
+    for name in (
+        "similaritysearch", "encode", "importembeddings", "trainhead", "cropclassification",
+    )
 )
 
 

@@ -10,38 +10,24 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from qgis.core import QgsCoordinateReferenceSystem, QgsPointXY, QgsProcessingException
+from qgis.core import QgsPointXY, QgsProcessingException
 from qgis.gui import QgsMapCanvas
-from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
 from ...engine.client import shared_client
 from ...processing_provider.translation import tr
 from ...processing_provider.values import raster_path
-from .overlay import HeatMap, Pictures, canvas_grid
-from .session import COUNTEREXAMPLE, EXAMPLE, Match, SearchSession
+from .live_view import LiveView
+from .overlay import HeatMap
+from .request import Request
+from .session import Match, SearchSession
+from .wanted import Wanted
 
-#: Milliseconds of rest after which a new view is asked for, and after which waiting is told.
-REST_MS, TELL_MS = 100, 300
+#: Milliseconds of rest after which a new view is asked for.
+REST_MS = 100
 #: Milliseconds for which a restart of the engine stays in the status.
 NOTE_MS = 8000
 MATCHES_WANTED = 100
-
-
-class _Post(QObject):
-    """Carries an answer from the thread it arrives on to the GUI thread."""
-
-    answered = pyqtSignal(int, object, object)
-
-    def send(self, method: str, params: dict[str, Any], number: int) -> None:
-        """Ask; `answered` gives (number, result or None, error or None)."""
-        shared_client().post(
-            method, params, lambda result, error: self._pass_on(number, result, error)
-        )
-
-    def _pass_on(self, number: int, result: Any, error: Any) -> None:
-        if not sip.isdeleted(self):
-            self.answered.emit(number, result, error)
 
 
 class LiveLink(QObject):
@@ -71,23 +57,21 @@ class LiveLink(QObject):
     def __init__(self, session: SearchSession, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._session = session
-        self._canvas, self._overlay = None, None
-        self._post = _Post()
-        self._post.answered.connect(self._take)
-        self._requests = 0
-        self._flight = None  # (number, method) of the request under way
-        self._asked, self._asked_indices = {}, ([], [])  # the last query
+        self._view = LiveView()
+        self._request = Request(self)
+        self._request.answered.connect(self._take)
+        self._request.late.connect(self._take_late)
+        self._request.slow.connect(self.changed)
+        self._asked, self._asked_for = {}, Wanted()  # the last query
         self._opened = None  # the engine's number for the open embeddings
         self._pid = None  # of the engine that has them open
         self._restarts = 0
-        self._view, self._grid, self._pictures = None, None, None
         self._stale = False  # the canvas has rested on another view
         self.empty = False
         self._due, self._ranked = False, True
         self._hover, self.hover_valid = None, True
         self._probes = deque()
-        self._places = ([], [])  # of examples and counterexamples, as the engine wants them
-        self._indices = ([], [])  # of the same, in the session
+        self._wanted = Wanted()
         self.lost = []
         self._listed = []  # the matches that were put into the session from here
         self.failure = None  # (sentence, details) of the last request
@@ -95,7 +79,6 @@ class LiveLink(QObject):
         self.restarted = False
         self._enabled = False
         self._rest = self._timer(REST_MS, self._rested)
-        self._slow = self._timer(TELL_MS, self.changed.emit)
         self._forget = self._timer(NOTE_MS, self._drop_note)
         session.layer_changed.connect(self._change_layer)
         session.examples_changed.connect(self._change_examples)
@@ -112,17 +95,17 @@ class LiveLink(QObject):
     @property
     def ready(self) -> bool:
         """Whether a view is open, so that an answer takes milliseconds."""
-        return self._view is not None and not self._stale
+        return self._view.number is not None and not self._stale
 
     @property
     def busy(self) -> bool:
         """Whether an answer is awaited."""
-        return self._flight is not None
+        return bool(self._request.method)
 
     @property
     def canvas(self) -> QgsMapCanvas | None:
         """The canvas that is live."""
-        return self._canvas
+        return self._view.canvas
 
     def enable(self, on: bool) -> None:
         """Work while the dock is open; when it is closed the engine gets its memory back."""
@@ -132,29 +115,20 @@ class LiveLink(QObject):
 
     def watch(self, canvas: QgsMapCanvas | None, overlay: HeatMap | None) -> None:
         """Be live on another canvas; the former one loses its heat map."""
-        if canvas is self._canvas:
+        if canvas is self._view.canvas:
             return
-        if self._canvas is not None and not sip.isdeleted(self._canvas):
-            for signal in self._signs(self._canvas):
-                signal.disconnect(self._rest.start)
+        for signal in self._view.signs():
+            signal.disconnect(self._rest.start)
         self._drop_view()
-        if self._flight is not None and self._flight[1] != "live/open":
-            self._flight = None  # its answer is for the former canvas
-        self._canvas, self._overlay = canvas, overlay
+        if self._request.method != "live/open":
+            self._request.drop()  # its answer is for the former canvas
+        self._view = LiveView(canvas, overlay)
         self._hover = None
         if canvas is not None:
-            for signal in self._signs(canvas):
+            for signal in self._view.signs():
                 signal.connect(self._rest.start)
             self._restyle()
             self._rested()
-
-    @staticmethod
-    def _signs(canvas: QgsMapCanvas) -> tuple[Any, ...]:
-        """What the canvas says when it may show something else."""
-        return (
-            canvas.extentsChanged, canvas.rotationChanged, canvas.destinationCrsChanged,
-            canvas.renderStarting,
-        )
 
     def hover(self, point: QgsPointXY) -> None:
         """Show what is like a place, in the canvas's coordinates, if the search is live."""
@@ -184,14 +158,19 @@ class LiveLink(QObject):
             self._restarts = 0
             self._change_layer()
 
+    def restart(self) -> None:
+        """End the engine; the request that waits for it then goes to a new one."""
+        self._restarts = 0
+        shared_client().kill()
+
     def discard(self) -> None:
         """Let go of the engine and of all that is shown."""
-        self._post.answered.disconnect(self._take)
+        self._request.discard()
         self._enabled = False
         self._opened = None  # the engine ends too
         self._close()
         self.watch(None, None)
-        for timer in (self._rest, self._slow, self._forget):
+        for timer in (self._rest, self._forget):
             timer.stop()
 
     # What the session says
@@ -204,21 +183,12 @@ class LiveLink(QObject):
         self.changed.emit()
 
     def _change_examples(self) -> None:
-        session = self._session
-        kept = () if session.kept_on or session.layer is None else session.examples
-        crs = _crs_text(session.layer.crs()) if session.layer is not None else ""
-        self._indices = tuple(
-            [index for index, example in enumerate(kept) if example.kind == kind]
-            for kind in (EXAMPLE, COUNTEREXAMPLE)
-        )
-        self._places = tuple(
-            [_place(kept[index], crs) for index in indices] for indices in self._indices
-        )
+        wanted = self._wanted = Wanted.of_session(self._session)
         self._set_lost([])
-        if not kept:
+        if not wanted:
             self._listed = []
-            session.set_matches(self._listed)
-        self._ranked = not kept
+            self._session.set_matches(self._listed)
+        self._ranked = not wanted
         self._ask()
         self.changed.emit()
 
@@ -228,17 +198,12 @@ class LiveLink(QObject):
         self._ask()
 
     def _restyle(self) -> None:
-        if self._overlay is not None:
-            session = self._session
-            self._overlay.set_style(session.show, session.opacity, session.threshold_index())
+        self._view.restyle(self._session)
 
     # What the canvas says
 
     def _rested(self) -> None:
-        if self._canvas is None or sip.isdeleted(self._canvas):
-            return
-        grid = canvas_grid(self._canvas)
-        if grid is not None and grid != self._grid:
+        if self._view.moved() is not None:
             self._stale = True
             self._pump()
 
@@ -251,22 +216,16 @@ class LiveLink(QObject):
     def _pump(self) -> None:
         """Send what is most wanted, if nothing is under way."""
         layer = self._session.layer
-        if self._flight is not None or self._blocked or not self._enabled:
+        if self._request.method or self._blocked or not self._enabled:
             return
-        if layer is None or self._canvas is None:
+        if layer is None or self.canvas is None:
             return
         if self._opened is None:
             self._open(layer)
         elif self._stale and self._ask_view():
             return
-        elif self._view is not None and (self._probes or self._due or not self._ranked):
+        elif self._view.number is not None and (self._probes or self._due or not self._ranked):
             self._query()
-
-    def _send(self, method: str, params: dict[str, Any]) -> None:
-        self._requests += 1
-        self._flight = (self._requests, method)
-        self._slow.start()
-        self._post.send(method, params, self._requests)
 
     def _open(self, layer: Any) -> None:
         try:
@@ -274,26 +233,26 @@ class LiveLink(QObject):
         except QgsProcessingException as failure:
             self._block(str(failure), "")
             return
-        self._send("live/open", {"input": [path]})
+        self._request.send("live/open", {"input": [path]})
 
     def _ask_view(self) -> bool:
         """Ask for what the canvas shows now; False when that is there already."""
-        grid = canvas_grid(self._canvas)
         self._stale = False
-        if grid is None or (self._view is not None and grid == self._grid):
+        grid = self._view.moved()
+        if grid is None and self._view.number is None:  # the same pixels, of other embeddings
+            grid = self._view.grid
+        if grid is None:
             return False
-        self._release()
-        self._grid = grid
-        self._send("live/view", {"session": self._opened, "grid": {
-            "crs": self._map_crs(), "transform": list(grid.transform),
-            "shape": [grid.rows, grid.cols]}})
+        self._answer_probes()
+        self._request.send("live/view", {
+            "session": self._opened, "grid": self._view.question(grid, self._session.layer.crs())})
         return True
 
     def _query(self) -> None:
         """A probe first, then the ranking of what is kept, then what is under the cursor."""
-        examples, counterexamples = self._places
-        asked = {"session": self._opened, "view": self._view, "examples": examples,
-                 "counterexamples": counterexamples, "hover": None, "rank": 0}
+        wanted = self._wanted
+        asked = {"session": self._opened, "view": self._view.number, "examples": wanted.examples,
+                 "counterexamples": wanted.counterexamples, "hover": None, "rank": 0}
         place = self._probes[0][0] if self._probes else self._hover
         if not self._probes and not self._ranked:
             asked["rank"] = MATCHES_WANTED
@@ -302,25 +261,17 @@ class LiveLink(QObject):
         else:
             self._due = False
             if place is not None:
-                asked["hover"] = [*place, self._map_crs()]
-        self._asked, self._asked_indices = asked, self._indices
-        self._send("live/query", asked)
-
-    def _map_crs(self) -> str:
-        """The view's coordinate system; a map without any shows layers as they are."""
-        crs = self._grid.crs
-        return _crs_text(crs if crs.isValid() else self._session.layer.crs())
+                asked["hover"] = [*place, self._view.crs(self._session.layer.crs())]
+        self._asked, self._asked_for = asked, wanted
+        self._request.send("live/query", asked)
 
     # Answers
 
-    def _take(self, number: int, result: Any, error: Any) -> None:
-        if self._flight is None or number != self._flight[0]:
-            if result and "encoder" in result:  # opened for a layer that is no longer wanted
-                self._say_goodbye(result["session"])
-            return
-        method = self._flight[1]
-        self._flight = None
-        self._slow.stop()
+    def _take_late(self, result: Any) -> None:
+        if result and "encoder" in result:  # opened for a layer that is no longer wanted
+            self._say_goodbye(result["session"])
+
+    def _take(self, method: str, result: Any, error: Any) -> None:
         if error is not None:
             self._take_error(method, error)
             return
@@ -339,30 +290,26 @@ class LiveLink(QObject):
         self._stale = True
 
     def _take_view(self, result: dict[str, Any]) -> None:
-        self._pictures = Pictures(result["file"], self._grid)
-        self._view, self.empty = result["view"], not result["valid"]
+        self._view.take(result)
+        self.empty = not result["valid"]
         self._due = True
         self._ranked = self._ranked and not self._list_follows()
 
     def _list_follows(self) -> bool:
         """Whether another view means another list: not while one of its matches is looked at."""
-        session = self._session
-        return bool(self._places[0]) and session.current < 0 and session.matches == self._listed
+        current, listed = self._session.current, self._session.matches == self._listed
+        return bool(self._wanted.examples) and current < 0 and listed
 
     def _take_picture(self, result: dict[str, Any]) -> None:
         asked, session = self._asked, self._session
         self._restarts = 0
-        self._set_lost(sorted(
-            indices[at]
-            for key, indices in zip(("lost", "lost_counterexamples"), self._asked_indices)
-            for at in result[key]
-        ))
+        self._set_lost(self._asked_for.lost(result))
         if result["kind"] != "none":
             session.set_answer(result)
             self._restyle()
-            self._overlay.show_picture(self._pictures.image(result["slot"]), self._grid)
-        elif asked["hover"] is None or self._overlay.grid is not self._grid:
-            self._overlay.clear()
+            self._view.show(result["slot"])
+        elif asked["hover"] is None or self._view.outdated:
+            self._view.clear()
             session.set_answer(None)
         if asked["hover"] is not None:
             self._set_hover_valid(bool(result["hover_valid"]))
@@ -405,16 +352,6 @@ class LiveLink(QObject):
 
     # Letting go
 
-    def _release(self) -> None:
-        """Go on with a copy of the picture; the engine may replace its file."""
-        self._view = None
-        if self._pictures is not None:
-            if self._overlay is not None and not sip.isdeleted(self._overlay):
-                self._overlay.keep()
-            self._pictures.close()
-            self._pictures = None
-        self._answer_probes()
-
     def _answer_probes(self) -> None:
         """Clicks whose places cannot be looked at now are kept."""
         probes, self._probes = self._probes, deque()
@@ -422,30 +359,32 @@ class LiveLink(QObject):
             done(True)
 
     def _drop_view(self) -> None:
-        if self._overlay is not None and not sip.isdeleted(self._overlay):
-            self._overlay.clear()
-        self._release()
-        self._grid = None
+        self._view.drop()
+        self._answer_probes()
 
     def _close(self) -> None:
         """Forget what the engine holds, and tell it so."""
         self._drop_view()
-        self._flight = None
-        self._slow.stop()
+        self._request.drop()
         opened, self._opened = self._opened, None
         if opened is not None and shared_client().pid == self._pid:
             self._say_goodbye(opened)
         self._pid = None
 
     def _say_goodbye(self, opened: int) -> None:
-        self._post.send("live/close", {"session": opened}, 0)
+        self._request.say("live/close", {"session": opened})
 
     # What the analyst is told
 
     @property
     def waiting(self) -> str:
         """The request that takes long enough to be told, "" without one."""
-        return self._flight[1] if self._flight is not None and not self._slow.isActive() else ""
+        return self._request.method if self._request.waiting else ""
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the engine may hang."""
+        return self._request.stuck
 
     @property
     def starting(self) -> bool:
@@ -465,14 +404,3 @@ class LiveLink(QObject):
     def _drop_note(self) -> None:
         self.restarted = False
         self.changed.emit()
-
-
-def _crs_text(crs: QgsCoordinateReferenceSystem) -> str:
-    """A name that the engine reads: short where there is one, as it goes with every query."""
-    return crs.authid() if crs.authid().startswith("EPSG:") else crs.toWkt()
-
-
-def _place(example: Any, crs: str) -> dict[str, Any]:
-    if example.box is not None:
-        return {"box": list(example.box), "crs": crs}
-    return {"x": example.x, "y": example.y, "crs": crs}

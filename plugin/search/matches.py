@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qgis.core import QgsMapLayer, QgsProject
+from qgis.core import QgsMapLayer, QgsProject, QgsRasterLayer
 from qgis.gui import QgsCollapsibleGroupBox, QgsMapLayerComboBox
 from qgis.PyQt.QtCore import QEvent, QModelIndex, QSize, Qt, QTimer, pyqtSignal
 from qgis.PyQt.QtGui import QColor, QIcon, QKeyEvent, QPalette, QPixmap, QResizeEvent, QShowEvent
@@ -217,7 +217,7 @@ class MatchesPanel(QgsCollapsibleGroupBox):
         self._pictures.stop()
 
     def _offer_layers(self) -> None:
-        """Leave embeddings out of the box; the topmost visible layer unless one was chosen.
+        """Leave embeddings out of the box; the topmost visible raster unless one was chosen.
 
         It stays while it is visible, or the results of a search would take its place.
         """
@@ -230,6 +230,7 @@ class MatchesPanel(QgsCollapsibleGroupBox):
         )
         if self._chosen is not None and self._project.mapLayer(self._chosen) is None:
             shown = [layer for layer in drawn_order(self._project) if self._is_drawn(layer)]
+            shown.sort(key=lambda layer: not isinstance(layer, QgsRasterLayer))  # images first
             if self.base.currentLayer() not in shown:
                 self.base.setLayer(shown[0] if shown else None)
         self._change_base()

@@ -18,7 +18,7 @@ from .dock import SearchDock
 from .link import LiveLink
 from .markers import Markers, to_canvas
 from .overlay import HeatMap
-from .session import BUSY, ERROR, EXAMPLE, INFO, SearchSession
+from .session import BUSY, ERROR, EXAMPLE, INFO, STUCK, SearchSession
 from .tool import SearchTool
 
 
@@ -133,6 +133,10 @@ class SimilaritySearch(QObject):
     def retry(self) -> None:
         """Try once more after an error: the engine was set up, the file is back."""
         self.link.retry()
+
+    def restart(self) -> None:
+        """End an engine that gives no answer; the search goes on with a new one."""
+        self.link.restart()
 
     # What the tool calls
 
@@ -325,6 +329,9 @@ class SimilaritySearch(QObject):
             return (link.failure[0], ERROR, link.failure[1])
         if link.restarted:
             return (tr("The engine stopped and was restarted; examples are safe."), INFO, "")
+        if link.stuck:
+            return (tr("The engine gives no answer. Wait, or restart it; examples are safe."),
+                    STUCK, "")
         if link.waiting:
             return (self._wait_sentence(), BUSY, "")
         if not link.hover_valid:

@@ -20,7 +20,7 @@ from ...processing_provider.translation import tr
 EXAMPLE, COUNTEREXAMPLE = "example", "counterexample"
 HEAT, MATCHES, BOTH, NOTHING = "heat", "matches", "both", "nothing"
 SHOWS = (HEAT, MATCHES, BOTH, NOTHING)
-INFO, BUSY, ERROR = "info", "busy", "error"
+INFO, BUSY, STUCK, ERROR = "info", "busy", "stuck", "error"
 
 #: Bounds and default of the share of the background (percent) that counts as alike.
 LEAST_SHARE, MOST_SHARE, SHARE = 0.1, 50.0, 1.0
@@ -86,7 +86,8 @@ class SearchSession(QObject):
         show, share, opacity: how the heat map looks; share in percent of the background.
         live: whether the heat map follows the cursor.
         keeps: what a plain click keeps.
-        status, status_kind, details: one sentence, INFO, BUSY or ERROR, and the small print.
+        status, status_kind, details: one sentence, INFO, BUSY, STUCK (busy for so long that the
+            engine may hang) or ERROR, and the small print.
         matches, current: best places first, and the index of the one looked at or -1.
         answer: the engine's last answer to `live/query`, None before it.
         undo_stack: steps of the examples.

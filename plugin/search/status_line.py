@@ -7,14 +7,8 @@ from typing import Any
 from qgis.PyQt.QtCore import QEvent, QSize, Qt, QTimer
 from qgis.PyQt.QtGui import QColor, QPalette
 from qgis.PyQt.QtWidgets import (
-    QAction,
-    QApplication,
-    QDialog,
-    QDialogButtonBox,
     QHBoxLayout,
     QLabel,
-    QMainWindow,
-    QPlainTextEdit,
     QProgressBar,
     QPushButton,
     QStyle,
@@ -24,12 +18,11 @@ from qgis.PyQt.QtWidgets import (
 
 from ...engine import environment
 from ...processing_provider.translation import tr
-from .session import BUSY, ERROR, SearchSession
+from ..trouble import DetailsDialog, open_set_up
+from .session import BUSY, ERROR, STUCK, SearchSession
 
 #: Waiting shorter than this is not worth a bar, milliseconds.
 PATIENCE_MS = 300
-#: The plugin's action that opens the set-up of the engine.
-SET_UP_ACTION = "earthprint_setup"
 
 
 class StatusLine(QWidget):
@@ -37,7 +30,7 @@ class StatusLine(QWidget):
 
     Args:
         session: whose status is told.
-        search: tries again after an error (`retry`).
+        search: tries again after an error (`retry`), ends an engine that hangs (`restart`).
         parent: owner.
     """
 
@@ -70,6 +63,11 @@ class StatusLine(QWidget):
         self.bar.hide()
         self.set_up = self._button(tr("Set &Up…"), tr("Install or repair the engine"), self._set_up)
         self.retry = self._button(tr("Tr&y Again"), tr("Ask the engine once more"), self._retry)
+        self.restart = self._button(
+            tr("Restart En&gine"),
+            tr("End the engine, with whatever else it computes, and start it anew"),
+            self._restart,
+        )
         self.read_again = self._button(
             tr("&Read Again"), tr("Take the same places as examples of this encoder"),
             self._session.read_again,
@@ -78,7 +76,7 @@ class StatusLine(QWidget):
             tr("Det&ails…"), tr("What the engine said, to read and to copy"), self._show_details
         )
         ways = QHBoxLayout()
-        for button in (self.set_up, self.read_again, self.retry, self.details):
+        for button in (self.set_up, self.read_again, self.retry, self.restart, self.details):
             ways.addWidget(button)
         ways.addStretch(1)
         line = QHBoxLayout()
@@ -118,7 +116,7 @@ class StatusLine(QWidget):
             red = QColor("#ff8a80" if dark else "#b00020")
             palette.setColor(QPalette.ColorRole.WindowText, red)
         self.sentence.setPalette(palette)
-        if kind != BUSY:
+        if kind not in (BUSY, STUCK):
             self._patience.stop()
             self.bar.hide()
         elif not self.bar.isVisible() and not self._patience.isActive():
@@ -126,6 +124,7 @@ class StatusLine(QWidget):
         self.set_up.setVisible(bool(self._problem))
         self.read_again.setVisible(bool(session.kept_on) and not self._problem)
         self.retry.setVisible(error and not self._problem)
+        self.restart.setVisible(kind == STUCK)
         self.details.setVisible(error and bool(session.details))
 
     def _text(self) -> tuple[str, str]:
@@ -148,35 +147,13 @@ class StatusLine(QWidget):
             self.refresh()
 
     def _set_up(self) -> None:
-        window: QWidget | None = self.window()
-        while window is not None and not isinstance(window, QMainWindow):
-            window = window.parentWidget()
-        action = window.findChild(QAction, SET_UP_ACTION) if window is not None else None
-        if action is not None:
-            action.trigger()
+        open_set_up(self)
 
     def _retry(self) -> None:
         self._search.retry()
 
+    def _restart(self) -> None:
+        self._search.restart()
+
     def _show_details(self) -> None:
         DetailsDialog(self._session.status, self._session.details, self).show()
-
-
-class DetailsDialog(QDialog):
-    """The small print of an error, to read and to copy."""
-
-    def __init__(self, sentence: str, details: str, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        self.setWindowTitle(tr("Details"))
-        self.resize(600, 320)
-        text = QPlainTextEdit(f"{sentence}\n\n{details}")
-        text.setReadOnly(True)
-        text.setAccessibleName(tr("Details"))
-        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
-        copy = buttons.addButton(tr("Copy"), QDialogButtonBox.ButtonRole.ActionRole)
-        copy.clicked.connect(lambda: QApplication.clipboard().setText(text.toPlainText()))
-        buttons.rejected.connect(self.close)
-        layout = QVBoxLayout(self)
-        layout.addWidget(text)
-        layout.addWidget(buttons)

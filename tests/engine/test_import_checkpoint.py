@@ -127,6 +127,21 @@ def test_a_segmentation_of_others_maps_by_apply_head(segmentation, models, conte
     assert {a["name"] for a in mapped["areas"]} == set(CLASSES)
 
 
+def test_a_name_that_is_taken_is_refused_unless_told(segmentation, models, context):
+    given = {"file": str(segmentation), "name": "mine"}
+    jobs.run("import_model", given, context)
+    before = {path.name: path.read_bytes() for path in models.iterdir()}
+    with pytest.raises(UserError, match="mine.onnx in .* already. .*tick Replace"):
+        jobs.run("import_model", {**given, "licence": "MIT"}, context)
+    assert {path.name: path.read_bytes() for path in models.iterdir()} == before
+    (models / "mine.onnx").unlink()  # its head alone is worth a question too
+    with pytest.raises(UserError, match="mine.head.onnx in .* already"):
+        jobs.run("import_model", given, context)
+    done = jobs.run("import_model", {**given, "licence": "MIT", "overwrite": True}, context)
+    assert read_card(done["output"]).licence_weights == "MIT"
+    assert not list(models.glob(".*"))
+
+
 def test_models_are_listed_and_removed(segmentation, models, context):
     done = jobs.run("import_model", {"file": str(segmentation), "name": "mine"}, context)
     listed = jobs.run("list_models", {}, context)

@@ -12,6 +12,7 @@ from earthprint.engine.context import JobContext
 from earthprint.engine.errors import UserError
 from earthprint.engine.rasters.grid import Window
 from earthprint.engine.stacks.stack import build_stack
+from earthprint.engine.tasks import pretrain as pretrain_task
 from earthprint.engine.tasks.pretrain import Source, Windows
 from earthprint.models.cards import Card, SensorBands, TrainingSet
 
@@ -126,3 +127,31 @@ def test_without_torch_the_job_says_what_to_do(source, tmp_path):
     with pytest.raises(UserError, match="needs PyTorch"):
         jobs.run("pretrain", {"input": [str(stack.path)], "output": str(tmp_path / "e.onnx"),
                               "system": "maestro"}, JobContext())
+
+
+def test_a_name_that_is_taken_is_refused(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain_task, "training", lambda: None)
+    stack = source.stack.save(tmp_path / "in.stack.json")
+    (tmp_path / "e.onnx").write_bytes(b"somebody's")
+    with pytest.raises(UserError, match="e.onnx in .* already. .*tick Replace"):
+        jobs.run("pretrain", {"input": [str(stack.path)], "output": str(tmp_path / "e.onnx"),
+                              "system": "maestro"}, JobContext())
+    assert (tmp_path / "e.onnx").read_bytes() == b"somebody's"
+
+
+def test_each_stack_is_a_place_and_single_rasters_are_one(tmp_path):
+    stacks = [str(tmp_path / name) for name in ("a.stack.json", "b.stack.json")]
+    rasters = [str(tmp_path / name) for name in ("x.tif", "y.tif")]
+    names = [[p.name for p in place] for place in pretrain_task._places(
+        [stacks[0], rasters[0], str(tmp_path), stacks[1], rasters[1]])]
+    assert names == [["a.stack.json"], [tmp_path.name], ["b.stack.json"], ["x.tif", "y.tif"]]
+
+
+def test_a_training_tells_the_time_left(monkeypatch):
+    said, clock = [], iter([100.0, 111.0, 400.0])
+    monkeypatch.setattr(pretrain_task.time, "monotonic", lambda: next(clock))
+    watch = pretrain_task._with_time_left(JobContext(on_progress=lambda f, text: said.append(text)))
+    for fraction in (0.5, 0.55, 0.75):
+        watch(fraction, "step 1")
+    assert said == ["Training 50 %, step 1", "Training 55 %, step 1, 2 min left",
+                    "Training 75 %, step 1, 5 min left"]

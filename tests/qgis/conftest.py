@@ -19,8 +19,9 @@ from earthprint.engine.client import EngineClient
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PLUGINS = ROOT / "build" / "plugins"
-if str(PLUGINS) not in sys.path:
-    sys.path.insert(0, str(PLUGINS))
+for place in (PLUGINS, ROOT):  # ROOT for what tests share: `from tests.qgis.events import ...`
+    if str(place) not in sys.path:
+        sys.path.insert(0, str(place))
 
 
 class Window:

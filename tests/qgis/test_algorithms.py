@@ -208,7 +208,7 @@ def test_a_user_error_is_a_sentence(plugin, made, season, tmp_path):
     [
         ("buildstack", {}, "Give either Rasters or Folder."),
         ("encode", {"INPUT": []}, "is empty. Choose at least one."),
-        ("encode", {"INPUT": ["nowhere.tif"]}, "nowhere.tif in Rasters, stack or embeddings is"),
+        ("encode", {"INPUT": ["nowhere.tif"]}, "nowhere.tif in Rasters or stack is"),
         ("cropclassification", {"INPUT": [str(ROOT)]}, "Give either Labels with their Class field"),
     ],
 )

@@ -8,7 +8,7 @@ import processing
 import pytest
 from qgis.core import QgsProcessingContext, QgsSettings
 from qgis.PyQt import sip
-from qgis.PyQt.QtWidgets import QPushButton
+from qgis.PyQt.QtWidgets import QMessageBox, QPushButton
 
 from earthprint.engine import environment
 from earthprint.plugin import setup_dialog
@@ -144,6 +144,35 @@ def test_set_up_task_makes_a_real_environment_in_order(qgis_app, qtbot):
     task.ended.connect(lambda good, sentence: said.append((good, sentence)))
     task.finished(task.run())
     assert said == [(True, "The engine is ready. Find Earthprint in the Processing toolbox.")]
+
+
+def test_the_engine_is_removed_when_asked(qgis_app, qtbot, no_engine, monkeypatch):
+    place = environment.folder()
+    (place / "lib").mkdir(parents=True)
+    (place / "pyvenv.cfg").write_text("home = here")
+    (place / "lib" / "big").write_bytes(bytes(200_000_000))
+    (place.parent / "models").mkdir()
+    answers = [QMessageBox.StandardButton.Cancel, QMessageBox.StandardButton.Yes]
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: answers.pop(0))
+    dialog = SetUpDialog()
+    qtbot.addWidget(dialog)
+    dialog.show()
+    dialog.removal.click()
+    assert place.exists() and dialog._task is None
+    dialog.removal.click()
+    assert not dialog.removal.isEnabled()
+    qtbot.waitUntil(lambda: dialog._task is None, timeout=10_000)
+    assert dialog._state.text() == "The engine is removed; 0.2 GB are free again."
+    assert [path.name for path in place.parent.iterdir()] == ["models"]
+    assert dialog._start.text() == "Install" and not dialog.removal.isEnabled()
+
+
+def test_what_is_no_environment_is_left_alone(no_engine):
+    environment.folder().mkdir(parents=True)
+    (environment.folder() / "thesis.txt").touch()
+    with pytest.raises(environment.SetUpError, match="left alone"):
+        environment.remove()
+    assert (environment.folder() / "thesis.txt").exists()
 
 
 def test_documents(qgis_app, qtbot):

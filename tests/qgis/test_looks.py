@@ -87,10 +87,10 @@ def test_change_is_mapped_measured_and_styled(plugin, project, made, changed, tm
     assert (change[40:60, 50:80] == 1).mean() > 0.95
     assert (change == 1).sum() <= 600
     layers = {layer.name(): layer for layer in project.mapLayers().values()}
-    assert sorted(layers) == ["Areas of change 2024", "Change 2024", "Cosine distance 2024"]
+    assert sorted(layers) == ["Areas of change 2024", "Change 2024", "Strength of change 2024"]
     assert isinstance(layers["Change 2024"].renderer(), QgsPalettedRasterRenderer)
     assert [c.label for c in layers["Change 2024"].renderer().classes()] == ["unchanged", "changed"]
-    distance = layers["Cosine distance 2024"].renderer()
+    distance = layers["Strength of change 2024"].renderer()
     assert isinstance(distance, QgsSingleBandPseudoColorRenderer)
     assert distance.classificationMin() == 0
     areas = layers["Areas of change 2024"]
@@ -100,7 +100,7 @@ def test_change_is_mapped_measured_and_styled(plugin, project, made, changed, tm
     group = QgsProject.instance().layerTreeRoot().findGroup("later - change")
     shown = {node.name(): node.isVisible() for node in group.children()}
     assert shown == {"Areas of change 2024": True, "Change 2024": True,
-                     "Cosine distance 2024": False}
+                     "Strength of change 2024": False}
     assert "Threshold: cosine distance" in log.text and "Changed: " in log.text
 
 

@@ -499,6 +499,15 @@ def test_add_a_segmentation_model(dialog, folder, tmp_path, qtbot):
     assert model.sensors == "S2" and "nir red green" in dialog.card.toPlainText()
     head = next(m for m in dialog.list._models.values() if m.kind == HEAD)
     assert [c["name"] for c in head.card["legend"]] == ["dry", "wet"]
+    # the same name once more: refused, unless that is meant
+    click(page.start)
+    qtbot.waitUntil(lambda: page._work is None, timeout=ENGINE_MS)
+    assert "already" in page.sentence.text() and "tick Replace" in page.sentence.text()
+    page.replace.click()
+    click(page.start)
+    qtbot.waitUntil(lambda: page._work is None, timeout=ENGINE_MS)
+    assert page.sentence.text() == "water and its head are ready; map with Apply head."
+    assert not page.replace.isChecked()
 
 
 def test_words_that_should_be_numbers(dialog, tmp_path):

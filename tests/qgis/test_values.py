@@ -55,7 +55,7 @@ def test_defaults(registry, context, scenes):
     assert found == {
         "input": scenes[:2], "encoder": "automatic", "features": "auto", "model": "logistic",
         "folds": 5, "smooth": True, "min_area_ha": 0.1, "seed": 0, "device": "auto",
-        "memory_mb": 2000,
+        "memory_mb": 2000, "ready_head": "none", "unknown": False,
     }
 
 

@@ -1,4 +1,4 @@
-"""What the dialog asks of the engine, always in the background: a question or a task."""
+"""What windows ask of the engine, always in the background: a question or a task."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from qgis.core import Qgis, QgsApplication, QgsMessageLog, QgsTask
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
-from ...engine.client import EngineCancelled, EngineClient, EngineError
+from ..engine.client import EngineCancelled, EngineClient, EngineError
 
-#: Runs a job of the engine: (name, parameters) -> result.
-Run = Callable[[str, dict[str, Any]], dict[str, Any]]
+#: Runs a job of the engine: (name, parameters) -> result; a third argument, (start, end), says
+#: which part of the whole the job is, 0..1.
+Run = Callable[..., dict[str, Any]]
 
 
 class Question(QObject):
@@ -62,6 +63,7 @@ class Work(QgsTask):
         super().__init__(title, QgsTask.Flag.CanCancel)
         self._client, self._steps = client, steps
         self._result, self._failure = None, None
+        self._part = (0.0, 1.0)  # which the job that runs is of the whole
 
     def start(self) -> Work:
         """Hand it to QGIS; keep a reference until it has ended."""
@@ -90,11 +92,15 @@ class Work(QgsTask):
                 signal.disconnect()
         self.cancel()
 
-    def _job(self, job: str, params: dict[str, Any]) -> dict[str, Any]:
+    def _job(
+        self, job: str, params: dict[str, Any], part: tuple[float, float] = (0.0, 1.0)
+    ) -> dict[str, Any]:
+        self._part = part
         return self._client.run(job, params, self._progress, _log, self.isCanceled)
 
     def _progress(self, fraction: float, text: str) -> None:
-        self.setProgress(100.0 * fraction)
+        start, end = self._part
+        self.setProgress(100.0 * (start + (end - start) * fraction))
         self.stepped.emit(text)
 
 
