@@ -45,7 +45,8 @@ _EVERY = 10  # steps of one row of the curve
 _SAVE_SECONDS = 20.0
 _TRIES = 8  # windows that are drawn for one that shows something
 _LEAST_RATE = 0.01  # of the highest learning rate, at the end
-_MEASURED = 100  # windows on which centre, pattern of places and code scale are measured
+_MEASURED = 100  # windows on which centre and code scale are measured
+_ROLLED, _ROLLS = 4, 6  # windows for the pattern of places, and how often each is moved an axis
 _YEAR = 365
 _PIXELS = 256  # of a window that a pixel encoder is trained on at one time
 
@@ -62,6 +63,8 @@ class Recipe:
         weight_decay: of matrices; vectors (biases, norms, tokens) have none.
         dates: fewest and most dates of each sensor that a window keeps; drawn for each step.
         clip: norm to which gradients are cut.
+        pool: windows that are cut once and kept; a step draws from those of equal shapes. 0 cuts
+            new ones for each step, which takes longer than a small network's step.
     """
 
     steps: int = 20_000
@@ -71,6 +74,7 @@ class Recipe:
     weight_decay: float = 0.05
     dates: tuple[int, int] = (4, 12)
     clip: float = 1.0
+    pool: int = 0
 
     def rate_at(self, progress: float) -> float:
         """The learning rate at a progress of 0..1."""
@@ -180,12 +184,35 @@ def collated(given: Sequence[dict[str, np.ndarray]], device: str = "cpu"
     """Windows of equal shapes joined along the first axis: (number of windows, inputs) each."""
     groups: dict[tuple, list[dict[str, np.ndarray]]] = defaultdict(list)
     for inputs in given:
-        groups[tuple((n, x.dtype.str, x.shape[1:]) for n, x in inputs.items())].append(inputs)
+        groups[_shapes(inputs)].append(inputs)
     return [
         (len(group), {name: torch.from_numpy(np.concatenate([g[name] for g in group])).to(device)
                       for name in group[0]})
         for group in groups.values()
     ]
+
+
+class Pool:
+    """Windows cut once, in groups of equal shapes."""
+
+    def __init__(self, windows: Windows, card: Card, recipe: Recipe, seed: int) -> None:
+        rng = np.random.default_rng([seed, 2**31 + 1])
+        groups: dict[tuple, list[dict[str, np.ndarray]]] = defaultdict(list)
+        for _ in range(recipe.pool):
+            dates = int(rng.integers(recipe.dates[0], recipe.dates[1] + 1))
+            inputs = next(drawn(windows, card, dates, rng))[1]
+            groups[_shapes(inputs)].append(inputs)
+        self._groups = list(groups.values())
+        self._chances = np.array([len(group) for group in self._groups]) / recipe.pool
+
+    def __call__(self, count: int, rng: np.random.Generator) -> list[dict[str, np.ndarray]]:
+        """So many windows of one shape, fewer where there are not so many."""
+        group = self._groups[int(rng.choice(len(self._groups), p=self._chances))]
+        return [group[i] for i in rng.permutation(len(group))[:count]]
+
+
+def _shapes(inputs: dict[str, np.ndarray]) -> tuple:
+    return tuple((name, x.dtype.str, x.shape[1:]) for name, x in inputs.items())
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -227,6 +254,7 @@ def train(
     run = _Run(folder, card.name, settings, objective, optimiser)
     step, spent, curve = run.load(device)
     begun, saved = time.monotonic() - 60 * spent, time.monotonic()
+    pool = Pool(windows, card, recipe, seed) if recipe.pool else None
 
     def progress() -> float:
         timed = spent / minutes if minutes else 0.0
@@ -234,7 +262,7 @@ def train(
 
     while progress() < 1:
         parts = _step(objective, optimiser, windows, card, recipe, progress(),
-                      np.random.default_rng([seed, step]), device)
+                      np.random.default_rng([seed, step]), device, pool)
         step, spent = step + 1, (time.monotonic() - begun) / 60
         objective.update(progress())
         curve.add(parts)
@@ -277,14 +305,17 @@ def _groups(objective: nn.Module, recipe: Recipe) -> list[dict]:
 
 
 def _step(objective: nn.Module, optimiser: torch.optim.Optimizer, windows: Windows, card: Card,
-          recipe: Recipe, progress: float, rng: np.random.Generator, device: str
-          ) -> dict[str, float]:
+          recipe: Recipe, progress: float, rng: np.random.Generator, device: str,
+          pool: Pool | None = None) -> dict[str, float]:
     """One step of the optimiser: the parts of the loss, means over the windows."""
     torch.manual_seed(int(rng.integers(2**62)))  # of dropped branches
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    dates = int(rng.integers(recipe.dates[0], recipe.dates[1] + 1))
-    stream = drawn(windows, card, dates, rng)
-    given = [next(stream)[1] for _ in range(recipe.windows)]
+    if pool is not None:
+        given = pool(recipe.windows, rng)
+    else:
+        dates = int(rng.integers(recipe.dates[0], recipe.dates[1] + 1))
+        stream = drawn(windows, card, dates, rng)
+        given = [next(stream)[1] for _ in range(recipe.windows)]
     for group in optimiser.param_groups:
         group["lr"] = recipe.rate_at(progress)
     optimiser.zero_grad()
@@ -366,16 +397,7 @@ def export(system: Small, encoder: nn.Module, windows: Windows, sets: Sequence[T
     Raises:
         ValueError: the exported graph computes something else than torch.
     """
-    recipe = recipe or system.RECIPE
-    given = system.exportable(copy.deepcopy(encoder).cpu().eval())
-    rounded(given.module)
-    features, seen = measured(given.module, windows, system.card(), recipe.dates[1], seed)
-    mean = features[seen].mean(dim=0)
-    if system.card().unit == "patch":
-        pattern = place_pattern(features, seen)
-        given = replace(given, module=Level(given.module, pattern).eval())
-        features = features - pattern
-    vectors = nn.functional.normalize(features[seen] - mean, dim=1)
+    given, mean, vectors = ready(system, encoder, windows, seed=seed, recipe=recipe)
     card = replace(
         system.card(), name=path.stem, training_data=tuple(sets), results=tuple(results))
     card = halve(path, finish(given, mean, card, path, vectors))
@@ -386,13 +408,60 @@ def export(system: Small, encoder: nn.Module, windows: Windows, sets: Sequence[T
     return card
 
 
-def measured(module: nn.Module, windows: Windows, card: Card, dates: int, seed: int
-             ) -> tuple[Tensor, Tensor]:
+def ready(system: Small, encoder: nn.Module, windows: Windows, *, seed: int = 0,
+          recipe: Recipe | None = None) -> tuple[Exportable, Tensor, Tensor]:
+    """What the file computes before its last subtraction and norm.
+
+    Returns:
+        The encoder with rounded weights, without what places in the window add; its mean feature
+        on windows of the training data; unit vectors of those.
+    """
+    recipe, card = recipe or system.RECIPE, system.card()
+    given = system.exportable(copy.deepcopy(encoder).cpu().eval())
+    rounded(given.module)
+    features, seen = measured(given.module, windows, card, recipe.dates[1], seed)
+    mean = features[seen].mean(dim=0)
+    if card.unit == "patch":
+        rolled = Rolled(windows, card.window, card.patch)
+        pattern = place_pattern(*measured(
+            given.module, rolled, card, recipe.dates[1], seed, _ROLLED * rolled.turns))
+        given = replace(given, module=Level(given.module, pattern).eval())
+        features = features - pattern
+    return given, mean, nn.functional.normalize(features[seen] - mean, dim=1)
+
+
+class Rolled:
+    """Windows that come again with what they show moved on, out at one edge and in at the other.
+
+    So every place of the window shows the same ground, and what differs is the place's own.
+    """
+
+    def __init__(self, windows: Windows, side: int, patch: int) -> None:
+        """Windows of `side` pixels, moved by whole patches."""
+        self._windows, self._cube, self._next = windows, None, 0
+        self._steps = np.unique(np.linspace(0, side // patch, _ROLLS, False).astype(int)) * patch
+        self.turns = len(self._steps) ** 2
+
+    def __call__(self, rng: np.random.Generator) -> Cube:
+        """The next one; a new window after `turns` of the last."""
+        if self._cube is None or self._next == self.turns:
+            self._cube, self._next = self._windows(rng), 0
+        down, right = divmod(self._next, len(self._steps))
+        shift = int(self._steps[down]), int(self._steps[right])
+        self._next += 1
+        return replace(self._cube, series={
+            name: replace(s, values=np.roll(s.values, shift, (-2, -1)),
+                          valid=np.roll(s.valid, shift, (-2, -1)))
+            for name, s in self._cube.series.items()})
+
+
+def measured(module: nn.Module, windows: Windows, card: Card, dates: int, seed: int,
+             count: int = _MEASURED) -> tuple[Tensor, Tensor]:
     """Features (windows, P, d) of some windows, and which of their rows show anything."""
     stream = drawn(windows, card, dates, np.random.default_rng([seed, 2**31]))
     features, seen = [], []
     with torch.no_grad():  # networks may keep tables, which must not become inference tensors
-        for _ in range(_MEASURED):
+        for _ in range(count):
             pixels, inputs = next(stream)
             features.append(module(*(torch.from_numpy(x) for x in inputs.values())))
             seen.append(torch.from_numpy(pixels >= 0))

@@ -26,8 +26,6 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from ..cards import read_card
 from ..catalogue import adapter_of, bundled
-from ..cube import Cube, Series
-from ..fast.adapter import BANDS
 from ..fast.network import Fast
 from . import pool, tasks, teachers
 from .distill import finish
@@ -57,24 +55,6 @@ class Features:
     equal_axes: bool = True
 
 
-def to_cube(rows: np.ndarray) -> Cube:
-    """Half-monthly rows (n, 24, 13) as a window of 1 x n pixels with a scene each half-month."""
-    months = np.arange(24) // 2
-    dates = np.array([f"2021-{m + 1:02d}-{1 + 15 * (i % 2):02d}" for i, m in enumerate(months)])
-    dates = dates.astype("datetime64[D]")
-    series = {}
-    for sensor, bands in (("sentinel-1", BANDS[:2]), ("sentinel-2", BANDS[2:])):
-        here = [BANDS.index(b) for b in bands if np.isfinite(rows[:, :, BANDS.index(b)]).any()]
-        if not here:
-            continue
-        values = rows[:, :, here].transpose(1, 2, 0)[:, :, None]
-        valid = np.isfinite(values).all(axis=1)
-        seen = valid.any(axis=(1, 2))
-        series[sensor] = Series(sensor, tuple(BANDS[i] for i in here), dates[seen],
-                                np.nan_to_num(values[seen]), valid[seen], ("",) * seen.sum())
-    return Cube((1, len(rows)), series)
-
-
 def of_encoder(path: Path) -> Features:
     """An ONNX encoder, fed by its own adapter as in the engine."""
     card = read_card(path)
@@ -82,7 +62,7 @@ def of_encoder(path: Path) -> Features:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def of(task: tasks.Task) -> np.ndarray | None:
-        cube = to_cube(task.rows)
+        cube = task.cube
         if adapter.missing({sensor: s.bands for sensor, s in cube.series.items()}):
             return None
         out = np.zeros((len(task.rows), card.dimensions), np.float32)

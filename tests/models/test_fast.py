@@ -14,7 +14,8 @@ from earthprint.models.fast import adapter
 from earthprint.models.fast.network import Encoder, Fast, soft_axes
 from earthprint.models.fast.objective import Objective, barlow_twins
 from earthprint.models.training import distill, export, pool, tasks, teachers
-from earthprint.models.training.probe import few, neighbours, table, to_cube
+from earthprint.models.training.probe import few, neighbours, table
+from earthprint.models.training.tasks import cube_of
 
 S2 = ("blue", "green", "red", "rededge071", "rededge075", "rededge078", "nir", "nir08", "swir16",
       "swir22")  # fmt: skip
@@ -231,7 +232,7 @@ def test_views_keep_groups_whole_and_leave_something():
 def test_training_inputs_equal_the_adapters():
     given = rows()
     expected = pool.network_input(given)
-    found = np.concatenate([b.inputs["grid"] for b in adapter.batches(to_cube(given), 16)])
+    found = np.concatenate([b.inputs["grid"] for b in adapter.batches(cube_of(given), 16)])
     same = [adapter.BANDS.index(b) for b in adapter.BANDS if b != "ndvi"]  # random here
     np.testing.assert_allclose(found[:, :, same], expected[:, :, same], atol=1e-4)
 

@@ -59,7 +59,7 @@ def test_every_small_system_learns_from_what_its_adapter_gives(system, tmp_path,
     card = small.card()
     assert card.name == f"{system.replace('_', '-')}-small"
     assert card.system == system and not card.training_data
-    steps = replace(small.RECIPE, steps=2, windows=2)
+    steps = replace(small.RECIPE, steps=2, windows=2, pool=min(small.RECIPE.pool, 3))
     before = pretrain.start(small, 0)
     trained = pretrain.train(small, windows(card.window), tmp_path, recipe=steps)
     moved = [not torch.equal(a, b) for a, b in zip(
@@ -83,19 +83,21 @@ def test_the_loss_falls_and_the_curve_says_so(maestro, tmp_path):
     assert (tmp_path / "curve.svg").read_text().startswith("<svg")
 
 
-def test_a_training_that_was_stopped_ends_in_the_same_weights(maestro, tmp_path, monkeypatch):
+@pytest.mark.parametrize("pool", (0, 6))
+def test_a_training_that_was_stopped_ends_in_the_same_weights(maestro, tmp_path, monkeypatch, pool):
     monkeypatch.setattr(pretrain, "_SAVE_SECONDS", -1.0)
     monkeypatch.setattr(pretrain, "_EVERY", 5)
-    whole = pretrain.train(maestro, windows(12), tmp_path / "whole", recipe=SHORT)
+    recipe = replace(SHORT, pool=pool)
+    whole = pretrain.train(maestro, windows(12), tmp_path / "whole", recipe=recipe)
 
     def stop(progress, text):
         if progress > 0.6:  # after the state of step 5, before that of step 10
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pretrain.train(maestro, windows(12), tmp_path / "cut", recipe=SHORT, watch=stop)
+        pretrain.train(maestro, windows(12), tmp_path / "cut", recipe=recipe, watch=stop)
     assert pretrain.load(maestro, tmp_path / "cut").steps == 5
-    rest = pretrain.train(maestro, windows(12), tmp_path / "cut", recipe=SHORT)
+    rest = pretrain.train(maestro, windows(12), tmp_path / "cut", recipe=recipe)
     assert rest.steps == 12 and torch.equal(weights(whole), weights(rest))
     assert [row["step"] for row in rest.curve.rows] == [5, 10, 12]
 
@@ -150,8 +152,34 @@ def test_windows_of_equal_shapes_are_joined():
     assert sorted((n, tuple(x["x"].shape)) for n, x in groups) == [(1, (1, 3, 2)), (2, (2, 2, 2))]
 
 
+def test_a_pool_gives_windows_of_one_shape_and_the_same_ones_again(maestro):
+    def sometimes(rng):
+        return windows(12, dates=int(rng.integers(1, 3)))(rng)
+
+    recipe = replace(SHORT, pool=8)
+    pools = [pretrain.Pool(sometimes, maestro.card(), recipe, seed=3) for _ in range(2)]
+    for seed in range(10):
+        one, same = (pool(3, np.random.default_rng(seed)) for pool in pools)
+        assert 0 < len(one) <= 3
+        assert len({tuple(x.shape for x in given.values()) for given in one}) == 1
+        for a, b in zip(one, same, strict=True):
+            assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_a_rolled_window_shows_the_same_ground_at_every_place():
+    rolled = pretrain.Rolled(windows(12), 12, 4)
+    assert rolled.turns == 9
+    rng, corners = np.random.default_rng(0), []
+    for _ in range(rolled.turns):
+        values = rolled(rng).series["sentinel-2"].values
+        corners.append(values[0, 0, :4, :4].sum())
+    whole = values[0, 0].reshape(3, 4, 3, 4).sum(axis=(1, 3))
+    assert np.allclose(np.sort(corners), np.sort(whole.ravel()))
+
+
 def test_the_exported_encoder_is_centred_and_says_what_it_saw(maestro, tmp_path, monkeypatch):
     monkeypatch.setattr(pretrain, "_MEASURED", 20)
+    monkeypatch.setattr(pretrain, "_ROLLED", 1)
     seen = TrainingSet("made-up land", "CC0-1.0", "this test")
     objective = pretrain.start(maestro, 0)
     card = pretrain.export(maestro, objective.encoder, windows(12), [seen],

@@ -16,7 +16,7 @@ from earthprint.models.tessera.network import BackboneConfig, build
 from earthprint.models.tessera.objective import Objective
 from earthprint.models.tessera.student import CONFIG, LENGTHS, Student, megaflop
 from earthprint.models.training import export, pool, tessera_student
-from earthprint.models.training.probe import to_cube
+from earthprint.models.training.tasks import cube_of
 
 
 def network(seed=0):
@@ -79,7 +79,7 @@ def test_training_pixels_look_like_the_adapters():
     means = rows()
     years = tessera_student.years(means)
     found = {}
-    for batch in adapter.batches(to_cube(means), 64):
+    for batch in adapter.batches(cube_of(means), 64):
         found |= {
             pixel: (batch.inputs["s2"][i], batch.inputs["s1"][i])
             for i, pixel in enumerate(batch.pixels.tolist())
