@@ -152,9 +152,17 @@ def contrast(
     return (everywhere - positive[paired].logsumexp(dim=1).sum()) / len(logits)
 
 
-def prediction_targets(rows: Tensor, blocks: Sequence[Tensor]) -> Tensor:
-    """The teacher's vectors (B, 1 + P, D), normed, of the target blocks: (4 B, K, D)."""
+def prediction_targets(
+    rows: Tensor, blocks: Sequence[Tensor], standardise: bool = False
+) -> Tensor:
+    """The teacher's vectors (B, 1 + P, D), normed, of the target blocks: (4 B, K, D).
+
+    `standardise`: each channel has mean 0 and deviation 1 over the batch.
+    """
     patches = functional.layer_norm(rows[:, 1:], rows.shape[-1:])
+    if standardise:
+        spread, mean = torch.std_mean(patches, dim=(0, 1), keepdim=True)
+        patches = (patches - mean) / (spread + 1e-5)
     return torch.cat([take(patches, block) for block in blocks])
 
 
@@ -238,11 +246,15 @@ class CrossSensorJepa(nn.Module):
             patch of the first sensor is lost and indices shift; with MODIS the fusion's positions
             shift by one; the contrast takes wrong patches for valid; nothing is hidden for want
             of data.
+        standardise: targets, see `prediction_targets`. A young teacher gives nearly the same
+            vector everywhere, which is predicted at once and teaches nothing.
+        momentum: of the teacher, at the start and at the end.
     """
 
     def __init__(
         self, encoder: AnySat, scales: Sequence[int], predictor: Predictor | None = None,
-        released: bool = False,
+        released: bool = False, standardise: bool = False,
+        momentum: tuple[float, float] = MOMENTUM,
     ) -> None:  # fmt: skip
         super().__init__()
         config = encoder.config
@@ -253,7 +265,7 @@ class CrossSensorJepa(nn.Module):
         )
         self.masked_token = nn.Parameter(torch.zeros(1, 1, config.width))
         self.scales = tuple(scales)
-        self.released = released
+        self.released, self.standardise, self.momentum = released, standardise, momentum
 
     def draw(
         self, inputs: Mapping[str, Tensor], scale: int, generator: torch.Generator
@@ -290,7 +302,7 @@ class CrossSensorJepa(nn.Module):
             found = self.target_encoder.embed(inputs, scale)
             seen = None if self.released else self.target_encoder.observed(inputs, found)
             teacher = self.target_encoder.rows(found, scale, seen)
-            targets = prediction_targets(teacher, hidden.targets)
+            targets = prediction_targets(teacher, hidden.targets, self.standardise)
         thinned = thin(inputs, hidden.dates)
         found = self.encoder.embed(thinned, scale)
         seen = self.encoder.observed(thinned, found)
@@ -366,7 +378,8 @@ class CrossSensorJepa(nn.Module):
     @torch.no_grad()
     def update(self, progress: float) -> None:
         """Move the teacher; progress of the training is 0 to 1."""
-        momentum = MOMENTUM[0] + progress * (MOMENTUM[1] - MOMENTUM[0])
+        first, last = self.momentum
+        momentum = first + progress * (last - first)
         pairs = zip(self.target_encoder.parameters(), self.encoder.parameters(), strict=True)
         for slow, fast in pairs:
             slow.lerp_(fast, 1 - momentum)

@@ -20,12 +20,17 @@ CONFIG = Config(
         "s1-asc": SeriesSensor(2, heads=8, widths=(32, 64, 64, 64, 64)),
     },
 )  # fmt: skip
-RECIPE = Recipe(windows=4, rate=1e-3, dates=(4, 12))
+WINDOW = 16
+RECIPE = Recipe(windows=4, rate=1e-3, dates=(6, 6), pool=300)
 
 
 def objective() -> CrossSensorJepa:
-    """JEPA with cross-sensor contrast, in patches of 20 and 40 m."""
-    return CrossSensorJepa(AnySat(CONFIG), scales=(2, 4))
+    """JEPA with cross-sensor contrast, in patches of 20 and 40 m.
+
+    With the paper's targets and momentum the teacher gave the same everywhere at this size.
+    """
+    return CrossSensorJepa(
+        AnySat(CONFIG), scales=(2, 4), standardise=True, momentum=(0.99, 1.0))
 
 
 def card() -> Card:
@@ -34,6 +39,7 @@ def card() -> Card:
         card_of(CONFIG),
         name="anysat-small",
         licence_weights="GPL-3.0-or-later",
+        window=WINDOW, margin=2,
         training_data=(), results=(),
         limits=(
             "Not the authors' weights: their architecture and objective at a small size. What "
@@ -45,4 +51,4 @@ def card() -> Card:
 
 def exportable(encoder: AnySat) -> Exportable:
     """The encoder for windows of the card's size."""
-    return export.exportable(encoder, CONFIG)
+    return export.exportable(encoder, CONFIG, window=WINDOW)

@@ -102,6 +102,7 @@ class PatchDisc(nn.Module):
         patches: sides of a patch in pixels that views draw from.
         resolution_m: size of a pixel.
         exits: depth of each channel group's global target; None = as in the paper.
+        shapes: patches a side and dates that views draw from.
     """
 
     def __init__(
@@ -111,13 +112,14 @@ class PatchDisc(nn.Module):
         patches: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8),
         resolution_m: float = 10,
         exits: Mapping[str, int] | None = None,
+        shapes: tuple[tuple[int, int], ...] = SHAPES,
     ) -> None:
         super().__init__()
         self.encoder = Encoder(config)
         self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False).eval()
         self.decoder = Decoder(decoder)
         self.second_decoder = Decoder(decoder)
-        self.patches, self.resolution_m = patches, resolution_m
+        self.patches, self.resolution_m, self.shapes = patches, resolution_m, shapes
         self.exits = exit_depths(config.depth) if exits is None else exits
 
     def train(self, mode: bool = True) -> PatchDisc:
@@ -159,7 +161,7 @@ class PatchDisc(nn.Module):
 
         fitting = [p for p in self.patches if p <= side]
         patch = fitting[pick(len(fitting))]
-        cells, dates = SHAPES[pick(len(SHAPES))]
+        cells, dates = self.shapes[pick(len(self.shapes))]
         pixels, dates = min(cells, side // patch) * patch, min(dates, steps)
         row, column = (pick(n - pixels + 1) for n in given.s_t.shape[1:3])
         first, turns, mirrored = pick(steps - dates + 1), pick(4), pick(2)

@@ -143,6 +143,7 @@ class Settings:
     noise: float = 0.1  # of the student's gains, offsets and pixels, in standard deviations
     drop_dates: float = 0.3
     jitter_days: int = 5
+    shifted: bool = False  # crops begin at any pixel, for features of pixels made from patches
     pairs: int = 256  # positions of a step that are aligned between sensors
     regions: int = 0  # with prototypes; 0: without geo-context
     prototypes: int = 100
@@ -245,11 +246,12 @@ class MultiGranularityContrast(nn.Module):
     # --- views ------------------------------------------------------------------------------------
 
     def _crop(self, inputs: dict[str, Tensor], index: int, generator: torch.Generator) -> Crop:
-        """The whole window first, then half windows on the grid of patches."""
+        """The whole window first, then half windows on the grid of patches, or off it."""
         side, (step, least) = self._side(inputs), self.encoder.crops()
         half = max(side // 2 // step * step, least)
         if index == 0 or half >= side:
             return Crop(0, 0, side)
+        step = 1 if self.settings.shifted else step
         places = (side - half) // step + 1
         device = generator.device
         row, col = torch.randint(places, (2,), generator=generator, device=device).tolist()

@@ -17,7 +17,7 @@ from .network import Config, SkySense
 from .objective import MultiGranularityContrast, Settings
 from .sentinel import ViTConfig
 
-WINDOW = 32
+WINDOW = 16
 _POSITIONS = (WINDOW // 4) ** 2
 
 
@@ -29,20 +29,25 @@ CONFIG = Config(
     "s2+s1", s2=_branch(10), s1=_branch(2),
     fusion=FusionConfig(48, 64, layers=2, heads=4, ratio=2), dates=True,
 )  # fmt: skip
-RECIPE = Recipe(windows=2, rate=1e-3, dates=(2, 4))
+RECIPE = Recipe(windows=4, rate=1e-3, dates=(4, 4), pool=400)
 
 
 def objective() -> MultiGranularityContrast:
     """Contrast of pixels, objects and images, and alignment of the sensors.
 
     Few windows can be told apart by their dates and places alone, without a look at the ground: so
-    days are shifted far, more dates are dropped, and position tables stay at zero.
+    days are shifted, more dates are dropped, and position tables stay at zero. The up-heads have
+    weights of their own for each of a patch's 16 pixels: they begin alike, and crops that do not
+    begin with a patch keep a lattice of patches out of the features.
     """
     encoder = SkySense(CONFIG)
-    for branch in (encoder.backbone_s2, encoder.backbone_s1):
+    for branch, head in ((encoder.backbone_s2, encoder.head_s2),
+                         (encoder.backbone_s1, encoder.head_s1)):
         nn.init.zeros_(branch.pos_embed.requires_grad_(False))
-    settings = Settings(outputs=256, hidden=128, clusters=8, momentum=0.98, noise=0.2,
-                        drop_dates=0.5, jitter_days=45)
+        for tensor in head.decoder[0].parameters():
+            tensor.data = tensor.data[::16].repeat_interleave(16, dim=0)
+    settings = Settings(outputs=256, hidden=64, clusters=8, momentum=0.99, noise=0.05,
+                        drop_dates=0.5, jitter_days=15, shifted=True)
     return MultiGranularityContrast(encoder, settings)
 
 
@@ -53,7 +58,7 @@ def card() -> Card:
         own,
         name="skysense-small",
         licence_weights="GPL-3.0-or-later",
-        window=WINDOW, margin=4,
+        window=WINDOW, margin=2,
         sensors=tuple(replace(s, most=8) for s in own.sensors),
         observations="Up to 8 dates of each sensor; of more, the clearest of each eighth of the "
         "series. One date works.",

@@ -46,22 +46,27 @@ def _names(config: Config) -> tuple[str, ...]:
     return (*branches, *(f"{b}_seen" for b in branches), *day)
 
 
-def exportable(network: SkySenseV2, config: Config) -> Exportable:
-    """The graph of a configuration's use for windows of its card's size, and inputs to check it."""
+def exportable(network: SkySenseV2, config: Config, window: int = 0) -> Exportable:
+    """The graph of a configuration's use for windows of one size, and inputs to check it.
+
+    `window` is the side in pixels, if it is not that of the configuration's card.
+    """
     free = {"hr": {0: "windows"}, "hr_seen": {0: "windows"},
             "s2_day": {0: "windows", 1: "dates_s2"}}
     for sensor in ("s2", "s1"):
         free[sensor] = {0: "windows", 2: f"dates_{sensor}"}
         free[f"{sensor}_seen"] = {0: "windows", 1: f"dates_{sensor}"}
     axes = {name: free[name] for name in _names(config)}
-    examples = tuple(_example(config, *sizes) for sizes in ((1, 2, 3), (2, 1, 1), (1, 4, 2)))
+    window = window or card_of(config).window
+    examples = tuple(_example(config, window, *sizes)
+                     for sizes in ((1, 2, 3), (2, 1, 1), (1, 4, 2)))
     return Exportable(Rows(network).eval(), axes, examples)
 
 
-def _example(config: Config, n: int, s2_dates: int, s1_dates: int) -> tuple[Tensor, ...]:
+def _example(config: Config, window: int, n: int, s2_dates: int, s1_dates: int
+             ) -> tuple[Tensor, ...]:
     """Random inputs of n windows."""
     draw = torch.Generator().manual_seed(n + 10 * s2_dates)
-    window = card_of(config).window
     grid = window // PIXELS if "hr" in config.use else window
     given = {"hr": torch.randn(n, CHANNELS["hr"], window, window, generator=draw)}
     for sensor, dates in (("hr", 1), ("s2", s2_dates), ("s1", s1_dates)):

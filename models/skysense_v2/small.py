@@ -14,21 +14,22 @@ from .checkpoint import card_of
 from .network import Config, SkySenseV2
 from .objective import QueryAggregation
 
+WINDOW = 32
 CONFIG = Config(
     "s2+s1", width=16, blocks=(1, 1, 2, 1), head_width=16, window=8, ratio=2, prompts=2,
     fusion=FusionConfig(128, 96, layers=2, heads=4, ratio=2),
 )  # fmt: skip
-RECIPE = Recipe(windows=2, rate=1e-3, dates=(2, 4))
+RECIPE = Recipe(windows=4, rate=1e-3, dates=(3, 3), pool=400)
 
 
 def objective() -> QueryAggregation:
     """Query-based aggregation beside SkySense's contrast and alignment.
 
     Few windows can be told apart by their dates alone, without a look at the ground: so days are
-    shifted far and more dates are dropped.
+    shifted and more dates are dropped.
     """
-    settings = Settings(outputs=256, hidden=128, clusters=8, momentum=0.98, noise=0.2,
-                        drop_dates=0.5, jitter_days=45)
+    settings = Settings(outputs=256, hidden=128, clusters=8, momentum=0.99, noise=0.05,
+                        drop_dates=0.5, jitter_days=15)
     return QueryAggregation(SkySenseV2(CONFIG), settings)
 
 
@@ -38,6 +39,7 @@ def card() -> Card:
     return replace(
         own,
         name="skysense-v2-small",
+        window=WINDOW, margin=1,
         sensors=tuple(replace(s, most=8) for s in own.sensors),
         observations="Up to 8 dates of each sensor; of more, the clearest of each eighth of the "
         "series. One date works.",
@@ -51,4 +53,4 @@ def card() -> Card:
 
 def exportable(encoder: SkySenseV2) -> Exportable:
     """The encoder for windows of the card's size."""
-    return export.exportable(encoder, CONFIG)
+    return export.exportable(encoder, CONFIG, WINDOW)

@@ -18,7 +18,7 @@ import math
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -28,8 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from ..cards import Card, TrainingSet
-from ..catalogue import adapter_of
-from ..cube import Cube, Series
+from .batches import Pool, Rolled, Windows, collated, drawn
 from .curve import Curve
 from .export import Exportable, finish
 from .halves import halve, rounded
@@ -37,18 +36,12 @@ from .places import Level, place_pattern
 
 LOG = logging.getLogger(__name__)
 
-#: A window of the training data, of the card's `window` pixels a side.
-Windows = Callable[[np.random.Generator], Cube]
-
 _ROOM = Path(__file__).resolve().parent.parent
 _EVERY = 10  # steps of one row of the curve
 _SAVE_SECONDS = 20.0
-_TRIES = 8  # windows that are drawn for one that shows something
 _LEAST_RATE = 0.01  # of the highest learning rate, at the end
 _MEASURED = 100  # windows on which centre and code scale are measured
-_ROLLED, _ROLLS = 4, 6  # windows for the pattern of places, and how often each is moved an axis
-_YEAR = 365
-_PIXELS = 256  # of a window that a pixel encoder is trained on at one time
+_ROLLED = 4  # windows for the pattern of places, each moved to all of them
 
 
 @dataclass(frozen=True)
@@ -135,86 +128,6 @@ def systems() -> list[str]:
     return sorted(path.parent.name for path in _ROOM.glob("*/small.py"))
 
 
-# --- batches --------------------------------------------------------------------------------------
-
-
-def thin(cube: Cube, dates: int, rng: np.random.Generator) -> Cube:
-    """The cube with at most so many dates of each sensor, of one year, as `encode` takes one.
-
-    They are drawn from those that show something; undated scenes belong to every year.
-    """
-    known = np.concatenate([s.dates[~np.isnat(s.dates)] for s in cube.series.values()])
-    first = known.min(initial=np.datetime64("9999-01-01"))
-    spare = int((known.max(initial=first) - first).astype(np.int64)) - _YEAR + 1
-    first = first + int(rng.integers(spare + 1)) if spare > 0 else first
-
-    def fewer(series: Series) -> Series:
-        apart = (series.dates - first).astype(np.int64)
-        inside = np.isnat(series.dates) | ((apart >= 0) & (apart < _YEAR))
-        useful = np.flatnonzero(inside & series.valid.any(axis=(1, 2)))
-        kept = np.sort(rng.permutation(useful)[:dates])
-        return replace(series, dates=series.dates[kept], values=series.values[kept],
-                       valid=series.valid[kept], orbits=tuple(series.orbits[t] for t in kept))
-
-    return replace(cube, series={name: fewer(given) for name, given in cube.series.items()})
-
-
-def drawn(windows: Windows, card: Card, dates: int, rng: np.random.Generator
-          ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Endlessly, `pixels` and inputs of one window after the other; empty ones are left out.
-
-    Raises:
-        ValueError: many windows in a row give the adapter nothing.
-    """
-    adapter, misses = adapter_of(card), 0
-    while misses < _TRIES * 16:
-        cube = thin(windows(rng), dates, rng)
-        batch = next(iter(adapter.batches(cube, _PIXELS, card)), None)
-        if batch is None or (batch.pixels < 0).all():
-            misses += 1
-            continue
-        misses = 0
-        yield batch.pixels, batch.inputs
-    raise ValueError(f"Of {misses} windows none shows anything to {card.name}: the rasters are "
-                     "masked or without data nearly everywhere, or lack its bands.")
-
-
-def collated(given: Sequence[dict[str, np.ndarray]], device: str = "cpu"
-             ) -> list[tuple[int, dict[str, Tensor]]]:
-    """Windows of equal shapes joined along the first axis: (number of windows, inputs) each."""
-    groups: dict[tuple, list[dict[str, np.ndarray]]] = defaultdict(list)
-    for inputs in given:
-        groups[_shapes(inputs)].append(inputs)
-    return [
-        (len(group), {name: torch.from_numpy(np.concatenate([g[name] for g in group])).to(device)
-                      for name in group[0]})
-        for group in groups.values()
-    ]
-
-
-class Pool:
-    """Windows cut once, in groups of equal shapes."""
-
-    def __init__(self, windows: Windows, card: Card, recipe: Recipe, seed: int) -> None:
-        rng = np.random.default_rng([seed, 2**31 + 1])
-        groups: dict[tuple, list[dict[str, np.ndarray]]] = defaultdict(list)
-        for _ in range(recipe.pool):
-            dates = int(rng.integers(recipe.dates[0], recipe.dates[1] + 1))
-            inputs = next(drawn(windows, card, dates, rng))[1]
-            groups[_shapes(inputs)].append(inputs)
-        self._groups = list(groups.values())
-        self._chances = np.array([len(group) for group in self._groups]) / recipe.pool
-
-    def __call__(self, count: int, rng: np.random.Generator) -> list[dict[str, np.ndarray]]:
-        """So many windows of one shape, fewer where there are not so many."""
-        group = self._groups[int(rng.choice(len(self._groups), p=self._chances))]
-        return [group[i] for i in rng.permutation(len(group))[:count]]
-
-
-def _shapes(inputs: dict[str, np.ndarray]) -> tuple:
-    return tuple((name, x.dtype.str, x.shape[1:]) for name, x in inputs.items())
-
-
 # --- training -------------------------------------------------------------------------------------
 
 
@@ -251,10 +164,12 @@ def train(
     objective = start(system, seed).to(device).train()
     optimiser = torch.optim.AdamW(_groups(objective, recipe), lr=recipe.rate)
     settings = {**asdict(recipe), "seed": seed, "config": repr(system.CONFIG)}
+    if not recipe.pool:
+        del settings["pool"]  # trainings without one may be older than it
     run = _Run(folder, card.name, settings, objective, optimiser)
     step, spent, curve = run.load(device)
     begun, saved = time.monotonic() - 60 * spent, time.monotonic()
-    pool = Pool(windows, card, recipe, seed) if recipe.pool else None
+    pool = Pool(windows, card, recipe.pool, recipe.dates, seed) if recipe.pool else None
 
     def progress() -> float:
         timed = spent / minutes if minutes else 0.0
@@ -272,7 +187,11 @@ def train(
                 run.save(step, spent, curve)
                 saved = time.monotonic()
         if watch:
-            watch(progress(), f"step {step}, {spent:.1f} min, loss {parts['loss']:.4g}")
+            try:
+                watch(progress(), f"step {step}, {spent:.1f} min, loss {parts['loss']:.4g}")
+            except Exception:  # told to stop: nothing of what was learnt is lost
+                run.save(step, spent, curve)
+                raise
     if curve.open:
         curve.close(step, spent, recipe.rate_at(1.0))
     run.save(step, spent, curve)
@@ -430,38 +349,13 @@ def ready(system: Small, encoder: nn.Module, windows: Windows, *, seed: int = 0,
     return given, mean, nn.functional.normalize(features[seen] - mean, dim=1)
 
 
-class Rolled:
-    """Windows that come again with what they show moved on, out at one edge and in at the other.
-
-    So every place of the window shows the same ground, and what differs is the place's own.
-    """
-
-    def __init__(self, windows: Windows, side: int, patch: int) -> None:
-        """Windows of `side` pixels, moved by whole patches."""
-        self._windows, self._cube, self._next = windows, None, 0
-        self._steps = np.unique(np.linspace(0, side // patch, _ROLLS, False).astype(int)) * patch
-        self.turns = len(self._steps) ** 2
-
-    def __call__(self, rng: np.random.Generator) -> Cube:
-        """The next one; a new window after `turns` of the last."""
-        if self._cube is None or self._next == self.turns:
-            self._cube, self._next = self._windows(rng), 0
-        down, right = divmod(self._next, len(self._steps))
-        shift = int(self._steps[down]), int(self._steps[right])
-        self._next += 1
-        return replace(self._cube, series={
-            name: replace(s, values=np.roll(s.values, shift, (-2, -1)),
-                          valid=np.roll(s.valid, shift, (-2, -1)))
-            for name, s in self._cube.series.items()})
-
-
 def measured(module: nn.Module, windows: Windows, card: Card, dates: int, seed: int,
-             count: int = _MEASURED) -> tuple[Tensor, Tensor]:
-    """Features (windows, P, d) of some windows, and which of their rows show anything."""
+             count: int | None = None) -> tuple[Tensor, Tensor]:
+    """Features (windows, P, d) of `count` windows, and which of their rows show anything."""
     stream = drawn(windows, card, dates, np.random.default_rng([seed, 2**31]))
     features, seen = [], []
     with torch.no_grad():  # networks may keep tables, which must not become inference tensors
-        for _ in range(count):
+        for _ in range(count or _MEASURED):
             pixels, inputs = next(stream)
             features.append(module(*(torch.from_numpy(x) for x in inputs.values())))
             seen.append(torch.from_numpy(pixels >= 0))

@@ -195,13 +195,21 @@ def table(scores: dict[str, dict[str, list[float]]], title: str) -> str:
 
 
 def probe(
-    described: Iterable[Features], per_class: int
+    described: Iterable[Features], per_class: int, sets: tuple[str, ...] = ("",)
 ) -> Iterator[dict[str, dict[str, list[float]]]]:
-    """Scores by task, then by `classifier features`, one more task each time."""
+    """Scores by task, then by `classifier features`, one more task each time.
+
+    Args:
+        described: what to compare.
+        per_class: labels a class; 0 for all.
+        sets: only tasks whose name begins with one of these.
+    """
     described = list(described)
     scores: dict[str, dict[str, list[float]]] = {}
     cache: dict[tuple[str, str], np.ndarray | None] = {}
     for task in tasks.every_task():
+        if not task.name.startswith(sets):
+            continue
         row: dict[str, list[float]] = {}
         for features in described:
             key = (task.name.split(",")[0], features.name)  # all tasks of a set share rows
@@ -219,6 +227,7 @@ def probe(
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sets", nargs="*", help="only sets whose name begins so")
     parser.add_argument("--table", type=Path, default=Path("build/training/probe.md"))
     parser.add_argument("--encoder", type=Path, action="append", default=[],
                         help="a further ONNX encoder")  # fmt: skip
@@ -240,7 +249,7 @@ def main(arguments: list[str] | None = None) -> None:
     described += [of_encoder(path) for path in [*bundled().values(), *given.encoder]]
     labels = f"{given.per_class} labels a class" if given.per_class else "all training labels"
     given.table.parent.mkdir(parents=True, exist_ok=True)
-    for scores in probe(described, given.per_class):
+    for scores in probe(described, given.per_class, tuple(given.sets) or ("",)):
         given.table.write_text(table(scores, f"Macro-F1 in %, {labels}"), "utf-8")
     LOG.info("written: %s", given.table)
 

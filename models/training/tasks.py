@@ -245,11 +245,11 @@ def tanzania() -> Iterator[Task]:
 
 
 def _monthly_rows(values: np.ndarray, dates: np.ndarray) -> np.ndarray:
-    """Series (n, T, 13) with dates (n, T) of their own, as monthly means on the grid."""
+    """Series (n, T, 13) on days (T,) shared by all, as monthly means on the grid; see `_season`."""
     month = datasets.months(dates)
     means = np.full((len(values), 12, len(BANDS)), np.nan, np.float32)
-    for m in range(12):
-        here = np.where((month == m)[:, :, None], values, np.nan)
+    for m in np.unique(month):
+        here = values[:, month == m]
         seen = np.isfinite(here).sum(axis=1)
         means[:, m] = np.where(seen > 0, np.nansum(here, axis=1) / np.maximum(seen, 1), np.nan)
     return on_grid(means, np.tile(np.arange(12), (len(values), 1)))
@@ -264,13 +264,13 @@ def mato_grosso() -> Iterator[Task]:
     blue, red, nir, mir = (x[:, :, i] for i in range(4))
     table = np.stack([blue, (blue + red) / 2, red, nir, (nir + mir) / 2, mir], axis=-1)
     values = datasets.in_slots(table, ("blue", "green", "red", "nir", "swir16", "swir22"))
-    rows = _monthly_rows(values, fields["dates"].astype("datetime64[D]"))
+    dates = fields["dates"][0].astype("datetime64[D]")  # see `_season`
+    rows = _monthly_rows(values, dates)
     labels = np.unique(fields["label"], return_inverse=True)[1]
     train = fields["split"] == "train"
     blocks = squares(fields["lon"], fields["lat"], 0.5)
     sides = {"val": (train, fields["split"] == "val")}
-    cube = _season("modis", ("blue", "red", "nir", "swir22"), x[:, :, :4],
-                   fields["dates"][0].astype("datetime64[D]"))
+    cube = _season("modis", ("blue", "red", "nir", "swir22"), x[:, :, :4], dates)
     # Some classes lie in too few blocks for both sides.
     yield from _tasks("Mato Grosso", rows, labels, blocks, sides, x.reshape(len(x), -1), False,
                       places=metres(fields["lon"], fields["lat"]), cube=cube)
@@ -287,7 +287,7 @@ def _amazon(file_name: str) -> tuple[np.ndarray, np.ndarray, Cube, dict[str, np.
     dates = fields["dates"][0].astype("datetime64[D]")  # see `_season`
     cube = _season("landsat", tuple(b.lower() for b in bands), fields["X"], dates)
     raw = np.nan_to_num(fields["X"]).reshape(len(values), -1)
-    return _monthly_rows(values, np.tile(dates, (len(values), 1))), raw, cube, fields
+    return _monthly_rows(values, dates), raw, cube, fields
 
 
 def para() -> Iterator[Task]:

@@ -20,6 +20,7 @@ from earthprint.models.anysat.objective import (  # noqa: E402
     contrast,
     kept_dates,
     kept_tokens,
+    prediction_targets,
 )
 from earthprint.models.anysat.projectors import SENSORS, SeriesSensor  # noqa: E402
 from earthprint.models.cube import Cube, Series  # noqa: E402
@@ -163,6 +164,14 @@ def test_a_masked_sensor_changes_nothing_of_the_teacher():
     inputs["s1-asc"] = inputs["s1-asc"] + 1
     assert torch.equal(first.teacher, objective.step(inputs, 2, hidden).teacher)
     assert torch.isfinite(first.loss)
+
+
+def test_standardised_targets_differ_though_the_teacher_gives_nearly_the_same():
+    rows = torch.randn(1, 1, 16) + 1e-3 * torch.randn(3, 10, 16, generator=generator())
+    block = [torch.arange(9).expand(3, 9)]
+    plain, told_apart = (prediction_targets(rows, block, way) for way in (False, True))
+    assert plain.std(dim=(0, 1)).max() < 0.01
+    assert torch.allclose(told_apart.std(dim=(0, 1)), torch.ones(16), atol=0.05)
 
 
 def test_training_reaches_the_whole_encoder_and_the_loss_falls():

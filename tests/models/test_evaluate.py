@@ -103,3 +103,17 @@ def test_every_set_is_whole(shared):
         assert all(s.values.shape[2:] == (1, n) for s in given.cube.series.values())
         for train, test in given.splits:
             assert not set(train) & set(test)
+
+
+def test_every_section_with_a_benchmark_is_made_again(evaluate):
+    names = {path.stem for path in evaluate.others()}
+    assert names >= {"change_accuracy", "crops", "decoder", "flood_accuracy", "land_cover", "seams"}
+
+
+def test_days_of_a_series_are_shared_by_its_samples():
+    values = np.full((2, 3, 13), np.nan)
+    values[:, :, 3] = [[1, 3, 5], [2, 4, 8]]
+    dates = np.array(["2019-01-02", "2019-01-30", "2019-06-01"], "datetime64[D]")
+    rows = tasks._monthly_rows(values, dates)
+    assert rows[:, 0, 3].tolist() == [2, 3] and rows[:, 10, 3].tolist() == [5, 8]
+    assert np.isfinite(rows[:, :, 3]).sum() == 4

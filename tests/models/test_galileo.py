@@ -230,6 +230,12 @@ def test_gradients_reach_every_weight_and_the_copy_follows():
     assert float(step.target_encoder.norm.weight[0].detach()) == pytest.approx(1.004)
 
 
+def test_views_have_the_shapes_that_were_asked_for():
+    step = PatchDisc(SMALL, SMALL_DECODER, patches=(2,), shapes=((3, 2),))
+    view = step.view(view_of(all_inputs()), torch.Generator().manual_seed(0))
+    assert view.s_t.shape[1:4] == (6, 6, 2)
+
+
 def test_a_patch_with_a_masked_pixel_is_not_there():
     step, inputs = PatchDisc(SMALL, SMALL_DECODER, patches=(2,)), all_inputs()
     inputs["s_t_mask"][:, 3, 5, :, 1] = 1

@@ -10,7 +10,7 @@ import torch
 from earthprint.models.cards import TrainingSet, read_card
 from earthprint.models.catalogue import adapter_of
 from earthprint.models.cube import Cube, Series, Weather
-from earthprint.models.training import pretrain
+from earthprint.models.training import batches, pretrain
 from earthprint.models.training.export import Exportable, finish
 from earthprint.models.training.halves import halve, rounded
 from earthprint.models.training.places import Level, place_pattern
@@ -138,7 +138,7 @@ def test_dates_are_of_one_year_and_never_empty_ones():
     valid = s2.valid & (np.arange(60) % 2 == 0)[:, None, None]
     cube = Cube(cube.shape, {"sentinel-2": replace(s2, dates=dates, valid=valid)})
     for _ in range(20):
-        thinned = pretrain.thin(cube, 5, rng).series["sentinel-2"]
+        thinned = batches.thin(cube, 5, rng).series["sentinel-2"]
         assert len(thinned.dates) == 5 and thinned.valid.any(axis=(1, 2)).all()
         assert (np.diff(thinned.dates).astype(int) > 0).all()
         assert thinned.dates[-1] - thinned.dates[0] < np.timedelta64(365, "D")
@@ -148,7 +148,7 @@ def test_windows_of_equal_shapes_are_joined():
     def given(dates):
         return {"x": np.full((1, dates, 2), dates, np.float32), "y": np.zeros((1, 3), bool)}
 
-    groups = pretrain.collated([given(2), given(3), given(2)])
+    groups = batches.collated([given(2), given(3), given(2)])
     assert sorted((n, tuple(x["x"].shape)) for n, x in groups) == [(1, (1, 3, 2)), (2, (2, 2, 2))]
 
 
@@ -156,8 +156,7 @@ def test_a_pool_gives_windows_of_one_shape_and_the_same_ones_again(maestro):
     def sometimes(rng):
         return windows(12, dates=int(rng.integers(1, 3)))(rng)
 
-    recipe = replace(SHORT, pool=8)
-    pools = [pretrain.Pool(sometimes, maestro.card(), recipe, seed=3) for _ in range(2)]
+    pools = [batches.Pool(sometimes, maestro.card(), 8, (2, 3), seed=3) for _ in range(2)]
     for seed in range(10):
         one, same = (pool(3, np.random.default_rng(seed)) for pool in pools)
         assert 0 < len(one) <= 3
@@ -167,7 +166,7 @@ def test_a_pool_gives_windows_of_one_shape_and_the_same_ones_again(maestro):
 
 
 def test_a_rolled_window_shows_the_same_ground_at_every_place():
-    rolled = pretrain.Rolled(windows(12), 12, 4)
+    rolled = batches.Rolled(windows(12), 12, 4)
     assert rolled.turns == 9
     rng, corners = np.random.default_rng(0), []
     for _ in range(rolled.turns):
@@ -193,7 +192,7 @@ def test_the_exported_encoder_is_centred_and_says_what_it_saw(maestro, tmp_path,
     session = onnxruntime.InferenceSession(str(tmp_path / "mine.onnx"))
     rows = []
     for seed in range(20):
-        cube = pretrain.thin(windows(12)(np.random.default_rng(seed)), 3, np.random.default_rng(0))
+        cube = batches.thin(windows(12)(np.random.default_rng(seed)), 3, np.random.default_rng(0))
         batch = next(adapter_of(card).batches(cube, 1, card))
         rows.append(session.run(["embedding"], batch.inputs)[0])
     vectors = np.concatenate(rows)

@@ -8,7 +8,7 @@ import numpy as np  # noqa: E402
 import onnxruntime  # noqa: E402
 
 from earthprint.models import conformance  # noqa: E402
-from earthprint.models.skysense import network, plusplus  # noqa: E402
+from earthprint.models.skysense import network, plusplus, small  # noqa: E402
 from earthprint.models.skysense.checkpoint import (  # noqa: E402
     build,
     card_of,
@@ -330,6 +330,28 @@ def test_a_step_repeats_with_its_generator_and_the_teacher_follows():
     objective.update(1.0)
     again = (objective.teacher.backbone_s2.pos_embed - old).mean().item()
     assert again == pytest.approx(moved, rel=1e-3)
+
+
+@pytest.mark.parametrize("shifted", (False, True))
+def test_crops_begin_with_a_patch_unless_they_are_shifted(shifted):
+    config = network.Config("s2+s1", None, S2, S1, FUSION, dates=True)
+    settings = Settings(outputs=16, hidden=8, clusters=4, shifted=shifted)
+    objective, draw = MultiGranularityContrast(SkySense(config), settings), torch.Generator()
+    inputs, offsets = windows(side=16), set()
+    for turn in range(12):
+        crop = objective._crop(inputs, 1, draw.manual_seed(turn))
+        assert crop.side % S2.patch == 0 and crop.row + crop.side <= 16
+        offsets.add(crop.row % S2.patch)
+    assert (len(offsets) > 1) == shifted
+    assert torch.isfinite(objective(inputs, draw)["loss"])
+
+
+def test_the_small_one_starts_without_a_lattice_of_patches():
+    torch.manual_seed(0)
+    encoder = small.objective().encoder.eval()
+    raised = encoder.raised("s2", torch.randn(1, 10, 1, 16, 16))[0, 0]
+    blocks = raised.unflatten(1, (4, 4)).unflatten(3, (4, 4))
+    assert torch.allclose(blocks, blocks[:, :, :1, :, :1].expand_as(blocks), atol=1e-5)
 
 
 def test_the_loss_falls():
