@@ -1,11 +1,13 @@
-"""The loop over windows of a patch encoder: one lattice over the raster, margins dropped.
+"""The loop over windows of a patch encoder: one lattice on the ground, margins dropped.
 
-A window's place depends on the raster alone, never on memory, extent or threads, so that a patch
-has one embedding whatever was asked. Each patch is taken from the window in which it lies deepest.
+Patches and windows are counted from the origin of the coordinate system, never from a raster's
+first pixel, nor do they depend on memory, extent or threads. So a piece of ground has one embedding
+in all rasters that share their pixels, and tiles of a mosaic fit, but for what lies near an edge.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -24,6 +26,49 @@ from ..stacks.stack import Stack
 from .encoder import Encoder
 
 _AHEAD = 2  # groups that are read while the network works
+_SAME = 1e-3  # pixels by which the same place may differ between rasters
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """The patches of a raster, on the ground as in every raster of the same pixels.
+
+    Attributes:
+        grid: of patches; the first and the last ones may reach beyond the raster.
+        first: (row, column) of its first patch, counted from the CRS's origin.
+        before: rows and columns of pixels by which its first patch begins before the raster.
+        patch: side of a patch in pixels.
+        shape: (rows, columns) of the raster.
+    """
+
+    grid: Grid
+    first: tuple[int, int]
+    before: tuple[int, int]
+    patch: int
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, grid: Grid, patch: int) -> Lattice:
+        """The patches that cover a grid; one without georeference starts at the origin itself."""
+        col, row = ~grid.affine @ (0, 0)
+        # pixels of many rasters lie half a pixel from the origin: those of all must go one way
+        starts = [-math.floor(n + 0.5 + _SAME) for n in (row, col)]
+        before = tuple(n % patch for n in starts)
+        whole = Window(-before[0], -before[1], before[0] + grid.shape[0], before[1] + grid.shape[1])
+        return cls(grid.part(whole).coarser(patch), tuple(n // patch for n in starts), before,
+                   patch, grid.shape)
+
+    def pixels(self, area: Window) -> Window:
+        """The raster's pixels in a window of patches."""
+        row, rows = self._along(0, area.row, area.rows)
+        col, cols = self._along(1, area.col, area.cols)
+        return Window(row, col, rows, cols)
+
+    def _along(self, axis: int, start: int, count: int) -> tuple[int, int]:
+        """First pixel and number of pixels of so many patches along an axis."""
+        first = start * self.patch - self.before[axis]
+        stop = min(first + count * self.patch, self.shape[axis])
+        return max(first, 0), stop - max(first, 0)
 
 
 @dataclass(frozen=True)
@@ -40,15 +85,22 @@ class Span:
     stop: int
 
 
-def spans(count: int, size: int, margin: int) -> list[Span]:
-    """Windows of `size` patches over an axis of `count`, their overlaps shared at the middle.
+def spans(count: int, size: int, margin: int, origin: int = 0) -> list[Span]:
+    """Windows of `size` patches over an axis of `count`, each but for its margins.
 
-    The last window is moved back to end with the axis, so that nothing has to be made up beyond
-    the raster; only a raster smaller than a window leaves a part of it empty.
+    They start at every (size - 2 margin)-th patch from the origin. Where such a window would reach
+    beyond the axis, one that ends with the axis stands in for it, so that nothing has to be made
+    up; only a raster smaller than a window leaves a part of it empty.
+
+    Args:
+        origin: the number of the axis's first patch, counted from the origin.
     """
-    last = max(count - size, 0)
-    starts = [*range(0, last, size - 2 * margin), last]
-    edges = [0, *((a + size + b) // 2 for a, b in zip(starts, starts[1:], strict=False)), count]
+    last, step = max(count - size, 0), size - 2 * margin
+    regular = range(-origin % step, last + 1, step)
+    starts = sorted({0, *regular, last})
+    cuts = [a + size - margin if a in regular else b + margin if b in regular
+            else (a + b + size) // 2 for a, b in zip(starts, starts[1:], strict=False)]
+    edges = [0, *cuts, count]
     return [Span(*each) for each in zip(starts, edges, edges[1:], strict=False)]
 
 
@@ -58,17 +110,20 @@ class PatchWork:
     Args:
         stack: what to encode.
         encoder: of unit "patch"; its calls use all processors, reading goes on beside them.
-        area: the patches to encode, a window of the stack's grid in patches.
+        lattice: the stack's patches.
+        area: those to encode.
         context: budgets and cancellation.
     """
 
-    def __init__(self, stack: Stack, encoder: Encoder, area: Window, context: JobContext) -> None:
-        self._stack, self._encoder, self._area, self._context = stack, encoder, area, context
+    def __init__(self, stack: Stack, encoder: Encoder, lattice: Lattice, area: Window,
+                 context: JobContext) -> None:
+        self._stack, self._encoder, self._context = stack, encoder, context
+        self._lattice, self._area = lattice, area
         card = encoder.card
         self._bands = {s.sensor: s.bands for s in card.sensors}
         self._size = card.window // card.patch
-        self._spans = [spans(n, self._size, card.margin)
-                       for n in stack.grid.coarser(card.patch).shape]
+        self._spans = [spans(n, self._size, card.margin, first)
+                       for n, first in zip(lattice.grid.shape, lattice.first, strict=True)]
         per_pixel = 2 * StackReader.bytes_per_pixel(stack, bands=self._bands)
         window = card.window**2 * per_pixel
         self._windows = int(max(context.memory_mb * 1e6 / 2 / (_AHEAD + 1) // window, 1))
@@ -126,16 +181,16 @@ class PatchWork:
 
     def _encode(self, rows: list[Span], cols: list[Span]) -> list[tuple[int, int, np.ndarray]]:
         """(first row, first column, (rows, cols, d) codes) of what each window of a group gives."""
-        card = self._encoder.card
-        top, left = rows[0].start * card.patch, cols[0].start * card.patch
-        bottom, right = (
-            min((spans[-1].start + self._size) * card.patch, length)
-            for spans, length in zip((rows, cols), self._stack.grid.shape, strict=True))
-        cube = self._reader().read(Window(top, left, bottom - top, right - left))
+        card, size = self._encoder.card, self._size
+        there = self._lattice.pixels(Window(
+            rows[0].start, cols[0].start,
+            rows[-1].start + size - rows[0].start, cols[-1].start + size - cols[0].start))
+        cube = self._reader().read(there)
+        above, left = self._lattice.before[0] + there.row, self._lattice.before[1] + there.col
         found = []
         for row in rows:
             for col in cols:
-                place = row.start * card.patch - top, col.start * card.patch - left
+                place = row.start * card.patch - above, col.start * card.patch - left
                 codes = self._window(window(cube, *place, card.window))
                 found.append((row.first, col.first, codes[
                     row.first - row.start : row.stop - row.start,
@@ -162,16 +217,17 @@ class PatchWork:
 
 
 def window(cube: Cube, row: int, col: int, side: int) -> Cube:
-    """side x side pixels of a cube from (row, col) on, invalid where the cube ends."""
+    """side x side pixels of a cube from (row, col) on, invalid where the cube has none."""
     return replace(cube, shape=(side, side), series={
         name: _cut(series, row, col, side) for name, series in cube.series.items()})
 
 
 def _cut(series: Series, row: int, col: int, side: int) -> Series:
-    place = ..., slice(row, row + side), slice(col, col + side)
+    place = ..., slice(max(row, 0), row + side), slice(max(col, 0), col + side)
     values, valid = series.values[place], series.valid[place]
-    short = [(0, side - n) for n in valid.shape[1:]]
-    if any(after for _, after in short):
-        values = np.pad(values, [(0, 0), (0, 0), *short], constant_values=np.nan)
-        valid = np.pad(valid, [(0, 0), *short], constant_values=False)
+    before = max(-row, 0), max(-col, 0)
+    beyond = [(b, side - b - n) for b, n in zip(before, valid.shape[1:], strict=True)]
+    if any(map(any, beyond)):
+        values = np.pad(values, [(0, 0), (0, 0), *beyond], constant_values=np.nan)
+        valid = np.pad(valid, [(0, 0), *beyond], constant_values=False)
     return replace(series, values=values, valid=valid)

@@ -29,7 +29,7 @@ from ..rasters.raster import check_space, check_writable
 from ..stacks.reading import StackReader
 from ..stacks.stack import Stack
 from .encoder import Encoder
-from .patches import PatchWork
+from .patches import Lattice, PatchWork
 from .upsampling import upsample
 
 #: Pixels of one network call: activations stay in the cache, calls are not too many.
@@ -64,8 +64,9 @@ def encode_stack(stack: Stack, encoder_name: str, output: Path, context: JobCont
     name = stack.path.name if stack.path else "The input"
     if lacking := encoder.missing(stack.sensors()):
         raise UserError(f"{name}: {' '.join(lacking)}")
-    area = window_in(stack.grid.coarser(card.patch), extent)
-    grid = stack.grid.coarser(card.patch).part(area)
+    lattice = Lattice.of(stack.grid, card.patch)
+    area = window_in(lattice.grid, extent)
+    grid = lattice.grid.part(area)
     check_writable(output)
     # full resolution, overviews (a third) and the copy that puts the tiles in order
     check_space(output, 2.4 * card.dimensions * grid.full.size
@@ -77,14 +78,15 @@ def encode_stack(stack: Stack, encoder_name: str, output: Path, context: JobCont
     tags = {ENCODER_TAG: card.identity, DATES_TAG: ",".join(dates)}
     finer = upsampled and card.patch > 1
     coarse = context.folder / f"{output.stem}.patches.tif" if finer else output
-    pixels = _pixels(stack.grid, area, card.patch)
+    pixels = stack.grid.part(lattice.pixels(area))
     if finer:  # with the patches around, so that the edges are those of a larger area
-        area = _grown(area, stack.grid.coarser(card.patch))
-        grid = stack.grid.coarser(card.patch).part(area)
+        area = _grown(area, lattice.grid)
+        grid = lattice.grid.part(area)
     start, count = time.monotonic(), 0
     pace = Pace(context.part(0, 0.8) if finer else context, grid.full.size, _units(card),
                 "Encoding")
-    work = (_Work if card.unit == "pixel" else PatchWork)(stack, encoder, area, context)
+    work = (_Work(stack, encoder, area, context) if card.unit == "pixel"
+            else PatchWork(stack, encoder, lattice, area, context))
     with EmbeddingsWriter(coarse, grid, card.dimensions, card.code_scale, tags,
                           context.check) as out:
         for block, tiles, valid in work.blocks(grid, out.compress):
@@ -106,13 +108,6 @@ def encode_stack(stack: Stack, encoder_name: str, output: Path, context: JobCont
 
 def _units(card: Card) -> str:
     return "pixels" if card.unit == "pixel" else "patches"
-
-
-def _pixels(grid: Grid, area: Window, patch: int) -> Grid:
-    """The pixels of a window of patches; those beyond the raster's edge do not exist."""
-    row, col = area.row * patch, area.col * patch
-    return grid.part(Window(row, col, min(area.rows * patch, grid.shape[0] - row),
-                            min(area.cols * patch, grid.shape[1] - col)))
 
 
 def _grown(area: Window, grid: Grid) -> Window:

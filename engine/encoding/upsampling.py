@@ -45,7 +45,7 @@ def upsample(path: Path, grid: Grid, patch: int, output: Path, tags: dict[str, s
 
     Args:
         path: embeddings of patches.
-        grid: of pixels, `patch` to a side of a patch; starts on one of the file's patches.
+        grid: of pixels, `patch` to a side of a patch; starts on a pixel of the file's patches.
         output: file to write.
         tags: of the new file.
     """
@@ -53,7 +53,7 @@ def upsample(path: Path, grid: Grid, patch: int, output: Path, tags: dict[str, s
     pace = Pace(context, grid.full.size, "pixels", "Upsampling")
     with EmbeddingsFile(path) as file, EmbeddingsWriter(
             output, grid, file.dims, file.scale, tags, context.check) as out:
-        col, row = (round(n) for n in ~file.grid.affine @ (grid.affine @ (0, 0)))
+        col, row = (round(n * patch) / patch for n in ~file.grid.affine @ (grid.affine @ (0, 0)))
         for block in grid.blocks(TILE, TILE):
             top, left = row + (block.row + 0.5) / patch - 0.5, col + (block.col + 0.5) / patch - 0.5
             first = max(int(np.floor(top)), 0), max(int(np.floor(left)), 0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from earthprint.engine import jobs
 from earthprint.engine.context import JobContext
 from earthprint.engine.encoding.encoder import Encoder
-from earthprint.engine.encoding.patches import spans, window
+from earthprint.engine.encoding.patches import Lattice, spans, window
 from earthprint.engine.encoding.upsampling import upsample
 from earthprint.engine.rasters.embeddings import (
     ENCODER_TAG,
@@ -19,7 +19,7 @@ from earthprint.engine.rasters.embeddings import (
     dequantise,
     quantise,
 )
-from earthprint.engine.rasters.grid import Grid
+from earthprint.engine.rasters.grid import Grid, Window
 from earthprint.models.cube import Cube, Series
 
 ENCODER = "maestro-small"
@@ -27,10 +27,10 @@ BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 GRID = Grid("", (10, 0, 0, 0, -10, 0), (70, 50))
 
 
-@given(st.integers(1, 400), st.integers(1, 40), st.integers(0, 8))
-def test_every_patch_is_taken_once_and_never_from_a_margin(count, size, margin):
+@given(st.integers(1, 400), st.integers(1, 40), st.integers(0, 8), st.integers(-99, 99))
+def test_every_patch_is_taken_once_and_never_from_a_margin(count, size, margin, origin):
     size += 2 * margin
-    cut = spans(count, size, margin)
+    cut = spans(count, size, margin, origin)
     taken = [patch for span in cut for patch in range(span.first, span.stop)]
     assert taken == list(range(count))
     for span in cut:
@@ -39,6 +39,53 @@ def test_every_patch_is_taken_once_and_never_from_a_margin(count, size, margin):
             assert span.start >= 0 and span.start + size <= count  # nothing made up beyond
         assert span.first - span.start >= margin or span.first == 0
         assert span.start + size - span.stop >= margin or span.stop == count
+
+
+@given(st.integers(1, 12), st.integers(0, 4), st.integers(-99, 99), st.integers(0, 60),
+       st.integers(0, 60))
+def test_axes_that_start_elsewhere_take_patches_from_the_same_windows(size, margin, origin, less,
+                                                                      later):
+    size += 2 * margin
+    count = 3 * size + less
+
+    def windows(count, origin):
+        return {span_patch + origin: span.start + origin for span in spans(
+            count, size, margin, origin) for span_patch in range(span.first, span.stop)}
+
+    one, other = windows(count, origin), windows(count, origin + later)
+    for patch in range(origin + later + size, origin + count - size):
+        assert one[patch] == other[patch]
+
+
+@pytest.mark.parametrize(("transform", "first", "before"), [
+    ((10, 0, 0, 0, -10, 0), (0, 0), (0, 0)),
+    ((1, 0, 0, 0, 1, 0), (0, 0), (0, 0)),  # no georeference
+    ((10, 0, 130, 0, -10, 60), (-2, 3), (2, 1)),
+    ((10, 0, 130, 0, 10, 60), (1, 3), (2, 1)),  # south-up
+    ((0, 10, 130, 10, 0, 60), (3, 1), (1, 2)),  # rotated
+    ((30, 0, 285, 0, -30, 105), (-1, 2), (0, 1)),  # half a pixel beside
+])
+def test_patches_are_counted_from_the_origin_of_the_coordinates(transform, first, before):
+    grid = Grid("", transform, (9, 11))
+    found = Lattice.of(grid, 4)
+    assert (found.first, found.before) == (first, before)
+    assert found.grid.shape == (-(-(before[0] + 9) // 4), -(-(before[1] + 11) // 4))
+    corner = found.grid.affine @ (0, 0)
+    assert corner == pytest.approx(grid.affine @ (-before[1], -before[0]))
+    assert found.pixels(found.grid.full) == grid.full
+    row, col = (4 - n for n in before)
+    assert found.pixels(Window(1, 1, 1, 1)) == Window(row, col, 4, 4)
+
+
+@given(st.integers(-999, 999), st.integers(-999, 999), st.sampled_from([0, 0.25, 0.5, 0.4]),
+       st.integers(1, 16), st.sampled_from([30.0, 9.99479222007154, 1 / 3600]))
+def test_rasters_of_the_same_pixels_have_the_same_patches(row, col, beside, patch, size):
+    whole = Grid("", (size, 0, size * (5e4 + beside), 0, -size, size * (5e5 - beside)), (90, 80))
+    part = whole.part(Window(row, col, 30, 20))
+    one, other = Lattice.of(whole, patch), Lattice.of(part, patch)
+    for ours, theirs, shift, first, second in zip(
+            one.first, other.first, (row, col), one.before, other.before, strict=True):
+        assert ours * patch + first + shift == theirs * patch + second
 
 
 def test_a_window_beyond_the_edge_is_invalid_there():
@@ -51,6 +98,15 @@ def test_a_window_beyond_the_edge_is_invalid_there():
     assert cut.shape == (4, 4) and found.values.shape == (2, 3, 4, 4)
     assert np.array_equal(found.values[:, :, :2, :2], values[:, :, 3:, 4:])
     assert found.valid.sum() == 2 * 2 * 2 and np.isnan(found.values[:, :, 2:]).all()
+
+
+def test_a_window_before_the_first_pixel_is_invalid_there():
+    values = np.arange(5 * 6, dtype=np.float32).reshape(1, 1, 5, 6)
+    series = Series("sentinel-2", ("red",), np.array(["2024-01-01"], "datetime64[D]"), values,
+                    np.ones((1, 5, 6), bool), ("",))
+    found = window(Cube((5, 6), {"sentinel-2": series}), -3, -1, 4).series["sentinel-2"]
+    assert np.array_equal(found.values[0, 0, 3:, 1:], values[0, 0, :1, :3])
+    assert found.values.shape == (1, 1, 4, 4) and found.valid.sum() == 3
 
 
 @pytest.mark.parametrize("patch", [2, 4, 8])
@@ -117,6 +173,20 @@ def test_a_patch_encoder_gives_the_same_whatever_the_memory_and_the_extent(seaso
     col, row = (round(v) for v in ~grid.affine @ (there.transform[2], there.transform[5]))
     own = whole[row : row + there.shape[0], col : col + there.shape[1]]
     assert np.abs(part.astype(int) - own).max() <= 1
+
+
+def test_upsampling_starts_within_a_patch_where_the_raster_does(tmp_path):
+    whole, tags = GRID.coarser(4), {ENCODER_TAG: "x@1#0"}
+    angle = np.add.outer(np.arange(whole.shape[0]) * 0.02, np.arange(whole.shape[1]) * 0.03)
+    vectors = np.stack([np.cos(angle), np.sin(angle)], axis=2).reshape(-1, 2)
+    with EmbeddingsWriter(tmp_path / "p.tif", whole, 2, 1 / 127, tags) as out:
+        out.write(0, 0, quantise(vectors.astype(np.float32), 1 / 127).reshape(*whole.shape, 2))
+    fine = []
+    for place in (GRID.full, Window(3, 6, 40, 30)):
+        upsample(tmp_path / "p.tif", GRID.part(place), 4, tmp_path / "u.tif", tags, JobContext())
+        with EmbeddingsFile(tmp_path / "u.tif") as file:
+            fine.append(file.codes(file.grid.full))
+    assert np.array_equal(fine[0][3:43, 6:36], fine[1])
 
 
 def test_patches_can_come_back_to_the_pixels_of_the_rasters(season, tmp_path):
