@@ -1,9 +1,10 @@
 """Does looking at neighbours help? The convolutional decoder beside heads of single pixels.
 
 ``PYTHONPATH=build/plugins EARTHPRINT_SHARED=... .venv/engine/bin/python benchmarks/decoder.py``
-writes the section `decoder` of `docs/evaluation.md`. Macro-F1 in %, mean and standard deviation
-over seeds (draws of 1000 training pixels, blocks, weights). The decoder's steps are chosen on two
-folds of blocks within the training ground; the logistic regression has C 0.1.
+prints the section `decoder` of `docs/evaluation.md`, and with ``--write`` puts it there. Macro-F1
+in %, mean and standard deviation over seeds (draws of 1000 training pixels, blocks, weights). The
+decoder's steps are chosen on two folds of blocks within the training ground; the logistic
+regression has C 0.1.
 """
 
 from __future__ import annotations
@@ -207,7 +208,7 @@ def measured(folder: Path) -> list[str]:
 
 
 def main() -> None:
-    """Measure and write the section."""
+    """Measure and print the section, or write it into docs/evaluation.md."""
     warnings.simplefilter("ignore")
     folder = Path(os.environ.get("EARTHPRINT_SHARED", "../shared")) / "data"
     text = "\n".join([
@@ -215,8 +216,11 @@ def main() -> None:
         f"Macro-F1 in %, mean ± standard deviation over {SEEDS} seeds; at most {MOST} training "
         "pixels, drawn evenly over the classes. The decoder's training steps are chosen on blocks "
         "within the training ground, the logistic regression has C 0.1. "
-        "`benchmarks/decoder.py`.", "",
+        "`benchmarks/decoder.py --write` makes this section.", "",
         *measured(folder), "", NOTE, END])
+    if "--write" not in sys.argv:
+        sys.stdout.write(text + "\n")
+        return
     page = EVALUATION.read_text(encoding="utf-8")
     if BEGIN in page:
         start, stop = page.index(BEGIN), page.index(END) + len(END)

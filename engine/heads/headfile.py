@@ -18,6 +18,7 @@ from .standard import constant
 CARD_KEY, GATE_KEY = "earthprint_card", "earthprint_gate"
 _OPSET, _ML_OPSET, _IR = 17, 3, 8  # read by onnxruntime 1.19 and later
 _TOLERANCE = 1e-4  # of what file and trained model answer, over the size of the answers
+_TURN = 0.02  # what one tree among many may change where rounding turns it the other way
 _BATCH = 1024  # rows at a time: distances to all neighbours then take 16 MB
 
 
@@ -105,14 +106,17 @@ def write(path: Path, model: onnx.ModelProto, card: str, gate: str, check: np.nd
         expected: answers of the trained model.
 
     Raises:
-        RuntimeError: file and model differ by more than 1e-4 of the largest answer, or of 1.
+        RuntimeError: file and model differ by more than 1e-4 of the largest answer, or of 1, on
+            more than one in a hundred samples; or anywhere by more than a tree can.
     """
     helper.set_model_props(model, {CARD_KEY: card, GATE_KEY: gate})
     raw = model.SerializeToString()
     written = _session(raw, 1).run(None, {"features": check.astype(np.float32)})[0]
-    difference = float(np.abs(expected - written).max())
-    if difference > _TOLERANCE * max(1.0, float(np.abs(expected).max())):
-        raise RuntimeError(f"the written head differs from the trained one by {difference:.2g}")
+    difference = np.abs(expected - written).max(1) / max(1.0, float(np.abs(expected).max()))
+    differing = int((difference > _TOLERANCE).sum())
+    if differing > max(1, difference.size // 100) or difference.max() > _TURN:
+        raise RuntimeError(f"the written head differs from the trained one by "
+                           f"{difference.max():.2g}, on {differing} of {difference.size} samples")
     part = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.part")
     try:
         part.write_bytes(raw)

@@ -127,19 +127,21 @@ class Joined:
                      "end": np.array([2**31], np.int64), "columns": np.array([1], np.int64),
                      "least": np.float32(_SMALLEST),
                      "share": np.float32(1 / len(self.members))}
-        tables = {"embeddings": "embedding", "bands": "described"}
-        if any(m.part.source == "embeddings" for m in self.members):
+        embedded = [m for m in self.members if m.part.source == "embeddings"]
+        if embedded:
             nodes.append(helper.make_node("Slice", ["features", "start", "middle", "columns"],
                                           ["embedding"]))
+            _add(embedded[0].classifier.standard.filling(), "fill",
+                 {"features": "embedding", "filled": "embeddings"}, nodes, constants)
         if views.phenology is not None:
             nodes.append(helper.make_node("Slice", ["features", "middle", "end", "columns"],
-                                          ["bands"]))
-            _add(views.phenology.graph(), "series",
-                 {"features": "bands", "described": "described"}, nodes, constants)
+                                          ["series"]))
+            _add(views.phenology.graph(), "phenology",
+                 {"features": "series", "described": "bands"}, nodes, constants)
         answers = []
         for number, member in enumerate(self.members):
             name = f"member{number}"
-            _add(member.classifier.graph(), name, {"features": tables[member.part.source]},
+            _add(member.classifier.graph().of_filled(), name, {"filled": member.part.source},
                  nodes, constants)
             constants[f"{name}/cool"] = np.float32(1 / member.temperature)
             steps = (("Max", ["raw", "least"], "positive"), ("Log", ["positive"], "logs"),

@@ -24,6 +24,7 @@ _RATIOS = (
 )  # (a - b) / (a + b) of the first band of each pair that a sensor has
 _DARK = 1e-6  # a sum of reflectances below this is taken for this
 _HARMONICS = (1, 2)  # waves a year whose height is measured
+_BOTH = np.kron(np.eye(len(_HARMONICS)), np.ones((1, 2))).astype(np.float32)  # cosine and sine
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Phenology:
         nodes = list(first.nodes)
         constants = {**first.constants, "dark": np.float32(_DARK), "low": np.float32(-1),
                      "high": np.float32(1), "flat": np.array([0, -1], np.int64),
-                     "along": np.array([1], np.int64), "last": np.array([2], np.int64)}
+                     "along": np.array([1], np.int64)}
         parts = []
         for number, sensor in enumerate(self.sensors):
             parts += _nodes(sensor, f"s{number}_", nodes, constants)
@@ -121,6 +122,14 @@ def _waves(steps: int) -> np.ndarray:
                     np.float32)
 
 
+def _pairs(pairs: tuple[tuple[int, int], ...], bands: int, sign: int) -> np.ndarray:
+    """(bands, pairs) float32 by which bands make a + sign b: faster than picking them."""
+    matrix = np.zeros((bands, len(pairs)), np.float32)
+    for column, (a, b) in enumerate(pairs):
+        matrix[a, column], matrix[b, column] = 1, sign
+    return matrix
+
+
 def _nodes(sensor: _Sensor, name: str, nodes: list, constants: dict[str, np.ndarray]) -> list[str]:
     """Add the nodes of one sensor, the same steps as in `Phenology.__call__`."""
 
@@ -136,36 +145,34 @@ def _nodes(sensor: _Sensor, name: str, nodes: list, constants: dict[str, np.ndar
                          given("to", np.array([sensor.columns.stop], np.int64)), "along"], "own")
     shape = given("shape", np.array([-1, sensor.steps, sensor.bands], np.int64))
     layers = [add("Reshape", [mine, shape], "series")]
-    for pairs, kind in ((sensor.ratios, "r"), (sensor.differences, "d")):
-        if not pairs:
-            continue
-        a, b = (add("Gather", [layers[0], given(f"{kind}{i}", np.array([p[i] for p in pairs]))],
-                    f"{kind}{i}_of", axis=2) for i in (0, 1))
-        over = add("Sub", [a, b], f"{kind}_over")
-        if kind == "r":
-            under = add("Max", [add("Add", [a, b], "r_sum"), "dark"], "r_under")
-            over = add("Clip", [add("Div", [over, under], "r_ratio"), "low", "high"], "r_index")
-        layers.append(over)
+    if sensor.ratios:
+        over = add("MatMul", [layers[0], given("less", _pairs(sensor.ratios, sensor.bands, -1))],
+                   "over")
+        under = add("MatMul", [layers[0], given("more", _pairs(sensor.ratios, sensor.bands, 1))],
+                    "sum")
+        under = add("Max", [under, "dark"], "under")
+        layers.append(add("Clip", [add("Div", [over, under], "ratio"), "low", "high"], "index"))
+    if sensor.differences:
+        apart = given("apart", _pairs(sensor.differences, sensor.bands, -1))
+        layers.append(add("MatMul", [layers[0], apart], "difference"))
     cube = add("Concat", layers, "cube", axis=2)
     parts = [add("Reshape", [cube, "flat"], "values")]
     if sensor.steps == 1:
         return parts
     mean = add("ReduceMean", [cube], "mean3", axes=[1], keepdims=1)
     centred = add("Sub", [cube, mean], "centred")
-    squares = add("ReduceMean", [add("Mul", [centred, centred], "squared")], "variance",
-                  axes=[1], keepdims=0)
+    length = add("ReduceL2", [centred], "length", axes=[1], keepdims=0)
+    root = given("root", np.float32(1 / np.sqrt(sensor.steps)))
     later = add("Slice", [cube, given("second", np.array([1], np.int64)),
                           given("end", np.array([sensor.steps], np.int64)), "along"], "later")
     before = add("Slice", [cube, given("first", np.array([0], np.int64)),
                            given("last", np.array([sensor.steps - 1], np.int64)), "along"],
                  "before")
     change = add("Sub", [later, before], "change")
-    parts += [add("Reshape", [mean, "flat"], "mean"), add("Sqrt", [squares], "spread")]
+    parts += [add("Reshape", [mean, "flat"], "mean"), add("Mul", [length, root], "spread")]
     for source, what in ((cube, "value"), (change, "change")):
         for kind in ("Max", "Min"):
             parts.append(add(f"Reduce{kind}", [source], f"{kind}_{what}", axes=[1], keepdims=0))
     waves = add("MatMul", [given("wave", _waves(sensor.steps)), centred], "waves")
-    pairs = given("pairs", np.array([0, len(_HARMONICS), 2, -1], np.int64))
-    power = add("Reshape", [add("Mul", [waves, waves], "power"), pairs], "power4")
-    power = add("ReduceSum", [power, "last"], "power3", keepdims=0)
+    power = add("MatMul", [given("both", _BOTH), add("Mul", [waves, waves], "power")], "powers")
     return [*parts, add("Reshape", [add("Sqrt", [power], "height"), "flat"], "heights")]

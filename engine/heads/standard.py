@@ -16,6 +16,12 @@ class Graph:
     nodes: tuple[onnx.NodeProto, ...]
     constants: dict[str, np.ndarray]
 
+    def of_filled(self) -> Graph:
+        """The same from "filled", for tables in which nothing is absent."""
+        nodes = tuple(n for n in self.nodes if n.output[0] not in ("absent", "filled"))
+        used = {name for node in nodes for name in node.input}
+        return Graph(nodes, {k: v for k, v in self.constants.items() if k in used})
+
 
 @dataclass(frozen=True)
 class Standard:

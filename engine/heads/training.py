@@ -123,6 +123,7 @@ class Training:
                 {"value": c.value, "precision": _plain(s.precision[k]),
                  "recall": _plain(s.recall[k]), "f1": _plain(s.f1[k]), "iou": _plain(s.iou[k])}
                 for k, c in enumerate(self.labels.legend.classes)],
+            "matrix": s.matrix.tolist(), "reliability": self._reliability(),
             "features": {t.kind: {"macro_f1": _plain(t.scores.macro_f1),
                                   "spread": _plain(t.spread)} for t in self.trials},
             "forest_on_bands": _plain(self.baseline.scores.macro_f1) if self.baseline else None,
@@ -131,6 +132,13 @@ class Training:
         return HeadCard(self.layout, self.labels.legend, self.chosen.model,
                         tuple(self.labels.counts()), validation, self.temperature, self.seed,
                         source, cutoff)
+
+    def _reliability(self) -> list[list[list[float | None]]]:
+        """Bins of `accuracy.calibration_bins` of the held-back answers, before and after."""
+        y = self.labels.classes
+        return [[[_plain(v) for v in values.astype(float)]
+                 for values in accuracy.calibration_bins(p.max(1), p.argmax(1) == y)]
+                for p in (self.chosen.probabilities, self.calibrated)]
 
 
 def drawn(labels: Labels, seed: int, context: JobContext) -> Labels:

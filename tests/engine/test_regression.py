@@ -223,7 +223,7 @@ def test_from_points_to_a_map_of_numbers(scene, tmp_path):
 def test_numbers_are_refused_where_classes_are_meant(scene, tmp_path):
     folder, stack, _ = scene
     given = {"input": [str(stack)], "labels": str(folder / "points.gpkg"), "field": "yield",
-             "features": "bands", "output": str(tmp_path / "h.head.onnx")}
+             "features": "bands", "model": "ridge", "output": str(tmp_path / "h.head.onnx")}
     with pytest.raises(UserError, match="There is no target mood"):
         jobs.run("train_head", {**given, "target": "mood"}, JobContext())
     jobs.run("train_head", given, JobContext(threads=1))
