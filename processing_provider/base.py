@@ -187,7 +187,7 @@ class EarthprintAlgorithm(QgsProcessingAlgorithm):
         job.update(self.extras())
         asked = dict(job)
         shown = [name for name in places if context.willLoadLayerOnCompletion(places[name])]
-        if "OUTPUT" in shown and self._maps_classes():
+        if "OUTPUT" in shown and self._maps_classes() and _by_hand(feedback):
             job.update(self._for_next_round(places, bool(job.get("labels"))))
         feedback.pushInfo(
             "Earthprint {}, QGIS {}, {} MB".format(
@@ -251,6 +251,12 @@ class EarthprintAlgorithm(QgsProcessingAlgorithm):
             if failure.details:
                 feedback.pushDebugInfo(failure.details)
             raise QgsProcessingException(str(failure)) from failure
+
+
+def _by_hand(feedback: QgsProcessingFeedback) -> bool:
+    """Whether a run is neither a row of a batch nor a step of a model."""
+    many = ("QgsProcessingBatchFeedback", "QgsProcessingMultiStepFeedback")
+    return feedback.metaObject().className() not in many
 
 
 class _Progress:

@@ -8,6 +8,8 @@ from ..errors import UserError
 from ..heads.features import FeatureSource
 from ..heads.head import Head
 from ..heads.inputs import Inputs
+from ..heads.mapping import LEAST_SIDE
+from ..heads.surroundings import with_margin
 from ..rasters.grid import Window
 from ..rasters.legend import Legend, LegendClass
 from ..rasters.overlap import within
@@ -54,8 +56,9 @@ class ClassProbabilities:
 
     def side(self, memory_mb: float) -> int:
         """Side of windows within a budget."""
-        return self._sources[0].side(self.head.card.layout, memory_mb / 2,
-                                     len(self.head.card.legend))
+        card = self.head.card
+        side = self._sources[0].side(card.layout, memory_mb / 2, len(card.legend))
+        return max(side - 2 * card.margin, LEAST_SIDE)
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(rows, cols, classes) of both dates, and (rows, cols) whether both have an answer."""
@@ -71,11 +74,11 @@ class ClassProbabilities:
         top, left = max(window.row - HALO, 0), max(window.col - HALO, 0)
         wide = Window(top, left, min(window.row + window.rows + HALO, rows) - top,
                       min(window.col + window.cols + HALO, cols) - left)
-        table, valid = source.window(wide, self.head.card.layout)
-        found = np.zeros((wide.size, len(self.head.card.legend)), np.float32)
-        flat = valid.reshape(-1)
-        found[flat] = self.head.probabilities(table[flat])
-        found = smooth(found.reshape(wide.rows, wide.cols, -1), valid)
+        margin = self.head.card.margin
+        features, valid = with_margin(source, wide, margin, self.head.card.layout)
+        found = self.head.image(features, valid)
+        valid = valid[margin:margin + wide.rows, margin:margin + wide.cols]
+        found = smooth(found, valid)
         inner = (slice(window.row - top, window.row - top + window.rows),
                  slice(window.col - left, window.col - left + window.cols))
         return found[inner], valid[inner]

@@ -104,5 +104,5 @@ def _name(paths: list[Path]) -> str:
     """The stack's or the only file's name, or that of the folder that holds the rasters."""
     first = paths[0]
     if first.is_dir() or len(paths) == 1:
-        return first.name.removesuffix(".stack.json") if first.suffix == ".json" else first.stem
+        return first.stem.removesuffix(".stack")
     return first.resolve().parent.name

@@ -32,13 +32,15 @@ from .surroundings import with_margin
 UNLIKE = Legend((LegendClass(1, "Unlike the training data", "#737373"),))
 """Legend of the layer that says where not to trust a map; 0 is like the training data."""
 
-UNKNOWN = LegendClass(254, "Unknown", "#969696")
+UNKNOWN = LegendClass(254, "Unknown", "#cc79a7")
 """The class of pixels that are unlike the training data, where `Options.unknown` asks for it."""
+
+LEAST_SIDE = 16
+"""Pixels a side of a window, whatever margin a head needs."""
 
 Result = TypeVar("Result")
 
 _SAMPLE = 50_000  # pixels from which the share of unlike ground is told
-_LEAST_SIDE = 16  # pixels of a window, whatever margin a head needs
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def map_head(head: Head, source: Callable[[], FeatureSource], options: Options,
         grid = first.grid
         side = first.side(head.card.layout, context.memory_mb / (2 * context.threads + 1),
                           len(legend))
-        side = max(side - 2 * head.card.margin, _LEAST_SIDE)
+        side = max(side - 2 * head.card.margin, LEAST_SIDE)
     size = patch_pixels(grid, options.min_area_ha) if options.min_area_ha > 0 else 0
     count = AreaCount(grid)
     compared = found = answered = 0
@@ -122,7 +124,7 @@ def map_head(head: Head, source: Callable[[], FeatureSource], options: Options,
             return files.enter_context(RasterWriter(
                 path, grid, "uint8", NODATA, legend=names, tags=dict(options.tags),
                 overview="nearest" if names else "average",
-                ramp=None if names else PERCENT)) if path else None
+                ramp=None if names else PERCENT, unit="" if names else "%")) if path else None
 
         classes = writer(options.output, legend)
         confidence = writer(options.confidence, None)

@@ -72,7 +72,7 @@ def map_numbers(head: NumberHead, source: Callable[[], FeatureSource], options: 
         tags = {**dict(options.tags), UNIT_TAG: card.unit}
         values = files.enter_context(RasterWriter(
             options.output, grid, "float32", float("nan"), tags=tags, overview="average",
-            ramp=ramp_of(card), descriptions=(card.title,)))
+            ramp=ramp_of(card), descriptions=(card.title,), unit=card.unit))
         unlike = files.enter_context(RasterWriter(
             options.unlike, grid, "uint8", NODATA, legend=UNLIKE, tags=dict(options.tags)
         )) if options.unlike else None

@@ -178,7 +178,10 @@ def _place(origin: Origin, grid: Grid) -> tuple[str, float]:
 
 def _season(origin: Origin, season: Sequence[str]) -> tuple[str, bool]:
     """How the days of the year differ, and whether by too much."""
-    if not origin.seasons or not season:
+    if not origin.seasons:
+        return ("The head is tied to no season: it was trained on any part of the year, or on "
+                "scenes without dates."), False
+    if not season:
         return "Scenes without dates: the season cannot be compared.", False
     ours = _days(season)
     missing, more = min(

@@ -35,7 +35,7 @@ class RasterWriter:
         dtype, nodata: of all bands.
         bands: how many.
         legend: names and colours of a class raster.
-        tags: metadata of the file.
+        tags: metadata of the file; `plain` says what becomes of odd characters.
         overview: "nearest" for classes, "average" for numbers.
         ramp: colours of a raster of numbers.
         scale: physical value = scale * stored value, for all bands.
@@ -59,7 +59,7 @@ class RasterWriter:
             count=bands, dtype=dtype, nodata=nodata, crs=grid.crs, transform=grid.affine,
             tiled=True, blockxsize=256, blockysize=256, compress="deflate", zlevel=1,
             BIGTIFF="IF_SAFER", SPARSE_OK=True)
-        self._dataset.update_tags(**(tags or {}))
+        self._dataset.update_tags(**plain(tags or {}))
         self._dataset.scales = (scale,) * bands
         if unit:
             self._dataset.units = (unit,) * bands
@@ -132,6 +132,16 @@ class RasterWriter:
         return (f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{names}</CategoryNames>'
                 f'<GDALRasterAttributeTable tableType="thematic">{table}'
                 "</GDALRasterAttributeTable></PAMRasterBand></PAMDataset>\n")
+
+
+def plain(tags: dict[str, str]) -> dict[str, str]:
+    """Tags as a GeoTIFF can hold them, whatever file names and class names they are made of.
+
+    Bytes of file names that are no UTF-8 become question marks, as GDAL would refuse them; a NUL
+    is left out, as it would end the value.
+    """
+    return {key: str(value).encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+            for key, value in tags.items()}
 
 
 def check_writable(path: Path) -> None:

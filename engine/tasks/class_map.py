@@ -127,16 +127,14 @@ def run(params: dict[str, Any], context: JobContext, kind: Kind) -> dict[str, An
         path = Path(params.get("head_output") or context.folder / f"learned{SUFFIX}")
         save(learned, path, cutoff)
         head = Head.open(path)
-        labels = learned.training.labels
-        with inputs.source() as source:
-            origin = Origin.of(source.grid, labels.rows, labels.cols, inputs.season())
     else:
-        learned, origin = None, Origin.of_card(head.card.source)
+        learned = None
         _fits(head, inputs, params, context)
         inputs = for_head(head, inputs, params, embeddings, work)
     mapped = map_head(head, inputs.source, options, context.part(0.7, 0.95))
     log_map(kind.title, mapped, start, context)
-    reach = placed(params, inputs, origin, context.part(0.95, 0.96))
+    reach = placed(params, inputs, Origin.of_card(head.card.source),
+                   context.part(0.95, 0.96))
     why = explained(params, inputs, head.card.layout, context.part(0.96, 0.99))
     if params.get("report"):
         context.progress(0.99, "Writing the report")

@@ -14,6 +14,7 @@ from ...models.cards import METADATA_KEY, weights_beside
 from ...models.catalogue import HEAD_SUFFIX
 from .. import environment
 from ..context import JobContext
+from .apply_head import BUNDLED
 
 
 def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
@@ -33,8 +34,8 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
     encoders = catalogue.bundled([folder])
     own = catalogue.bundled()
     found = [_record(name, path, "encoder", name in own) for name, path in encoders.items()]
-    found += [_record(path.name.removesuffix(HEAD_SUFFIX), path, "head", False)
-              for path in sorted(folder.glob(f"*{HEAD_SUFFIX}"))]
+    found += [_record(path.name.removesuffix(HEAD_SUFFIX), path, "head", place == BUNDLED)
+              for place in (BUNDLED, folder) for path in sorted(place.glob(f"*{HEAD_SUFFIX}"))]
     return {"folder": str(folder), "models": found}
 
 

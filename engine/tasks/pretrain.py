@@ -22,6 +22,8 @@ from ..stacks.reading import StackReader
 from ..stacks.stack import Stack, open_input
 from .import_checkpoint import destination
 
+#: Ending of the folder beside an encoder in which its training is kept.
+TRAINING = ".training"
 _OWN_PIXELS = 64  # side of a training window of a pixel encoder
 
 
@@ -181,7 +183,7 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
         system = pretrain.small(str(params["system"]))
         recipe = replace(system.RECIPE, steps=int(steps)) if steps else system.RECIPE
         sources = [_user_source(paths, context) for paths in _places(params["input"])]
-        folder = Path(params.get("folder") or output.with_suffix(".training"))
+        folder = Path(params.get("folder") or output.with_suffix(TRAINING))
         context.log(f"The training is kept in {folder}; the same run goes on from there")
         with Windows(sources, system.card(), context.memory_mb / 2) as windows:
             for name, lines in windows.left_out.items():

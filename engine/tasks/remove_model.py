@@ -1,7 +1,11 @@
-"""Job `remove_model`: an encoder or a head leaves the user's folder of models."""
+"""Job `remove_model`: an encoder or a head leaves the user's folder of models.
+
+With an encoder that was trained here goes what its training would have gone on from.
+"""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,7 @@ from ...models.cards import weights_beside
 from ..context import JobContext
 from ..errors import UserError
 from . import list_models
+from .pretrain import TRAINING
 
 
 def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
@@ -19,7 +24,7 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
         context: surroundings.
 
     Returns:
-        removed: the files, as paths.
+        removed: the files and the folder of the training, as paths.
 
     Raises:
         UserError: no such model, one that comes with Earthprint, or two of that name.
@@ -39,5 +44,9 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
         if file.exists():
             file.unlink()
             removed.append(str(file))
+    training = path.with_suffix(TRAINING)
+    if found[0]["kind"] == "encoder" and training.is_dir():
+        shutil.rmtree(training)
+        removed.append(str(training))
     context.log(f"Removed {', '.join(removed)}")
     return {"removed": removed}

@@ -49,6 +49,10 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
     field, path = check_field(str(params.get("field") or _FIELD)), Path(params["output"])
     file = VectorFile(path)
     head = Head.open(Path(params["head"]))
+    if head.card.margin:
+        raise UserError(f"{head.path.name} looks at the ground around a pixel, so it cannot say "
+                        "which single pixels to label. Train a head of another kind on the same "
+                        "labels and give that one.")
     inputs = Inputs.open(params["input"], params.get("extent"), head.card.cutoff or None, context)
     inputs = for_head(head, inputs, params, context.folder / "embeddings.tif",
                       context.part(0, 0.6))

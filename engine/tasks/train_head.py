@@ -19,8 +19,10 @@ from ..heads.labels import Labels, read_labels
 from ..heads.layout import KINDS, FeatureLayout
 from ..heads.measurements import holds_numbers, read_measurements
 from ..heads.number_head import write_number_head
+from ..heads.origin import KEY, Origin
 from ..heads.regression import NumberTraining
-from ..heads.training import Training, drawn, train
+from ..heads.samples import Samples
+from ..heads.training import AUTOMATIC, Training, drawn, train
 from ..rasters.raster import check_writable
 from ..reports.number_scorecard import (
     number_accuracy_section,
@@ -108,7 +110,8 @@ def _run_numbers(params: dict[str, Any], inputs: Inputs, output: Path, warnings:
     if params.get("more_labels"):
         raise UserError("More labels are for classes. Merge the two layers to learn numbers.")
     training, inputs = _learn_numbers(params, inputs, context)
-    card = training.card({"labels": training.measured.source, "input": inputs.name},
+    measured = training.measured
+    card = training.card(_source(measured.source, inputs, measured.samples),
                          params.get("cutoff") or "")
     write_number_head(output, training.regressor, card, training.gate, training.features[:2000])
     best = training.chosen
@@ -159,7 +162,7 @@ def _learn_numbers(params: dict[str, Any], inputs: Inputs,
             measured.require_enough()
         training = regression.train_numbers(
             table, layout, measured, source.grid, context.part(0.7, 0.93), kinds=kinds,
-            model=str(params.get("model") or "ridge").lower(),
+            model=str(params.get("model") or AUTOMATIC).lower(),
             count=int(params.get("folds") or 5), block_m=params.get("block_m") or None, seed=seed)
     return training, inputs
 
@@ -202,7 +205,7 @@ def learn(params: dict[str, Any], inputs: Inputs, embeddings: Path,
                                 "data. Check Cloud mask, or label elsewhere.")
             labels, table = labels.keep(known).without_empty_classes(), table[known]
             labels.require_two_each(params["field"])
-        model, rest = str(params.get("model") or "logistic").lower(), context.part(0.7, 1)
+        model, rest = str(params.get("model") or AUTOMATIC).lower(), context.part(0.7, 1)
         options = {"kinds": kinds, "count": int(params.get("folds") or 5),
                    "block_m": params.get("block_m") or None, "seed": seed}
         if model == decoder.MODEL:
@@ -215,11 +218,18 @@ def learn(params: dict[str, Any], inputs: Inputs, embeddings: Path,
 def save(learned: Learned, output: Path, cutoff: str | None) -> None:
     """Write the head of a training."""
     training = learned.training
-    card = training.card({"labels": training.labels.source, "input": learned.inputs.name},
+    card = training.card(_source(training.labels.source, learned.inputs, training.labels),
                          cutoff or "")
     if training.chosen.model == decoder.MODEL:
         card = replace(card, margin=training.classifier.margin)
     write_head(output, training.classifier, card, training.gate, training.features[:2000])
+
+
+def _source(labels: str, inputs: Inputs, samples: Labels | Samples) -> dict[str, Any]:
+    """What a card says about where its head comes from: names, places and season."""
+    with inputs.source() as source:
+        origin = Origin.of(source.grid, samples.rows, samples.cols, inputs.season())
+    return {"labels": labels, "input": inputs.name, KEY: origin.record()}
 
 
 def _labels(params: dict[str, Any], inputs: Inputs, context: JobContext) -> Labels:

@@ -57,6 +57,7 @@ def change(before: float | None, after: float | None, count: int) -> str:
     if before is None:
         return tr("The new map is on top: macro F1 {:.2f} with {} labels of yours.").format(
             after, count)
+    before, after = round(before, 2), round(after, 2)  # the difference is that of what is shown
     return tr(
         "The new map is on top: macro F1 {:.2f}, before {:.2f} ({:+.2f}), with {} labels of yours. "
         "They are hard places, so the figure may fall though the map gets better."

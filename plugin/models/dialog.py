@@ -296,7 +296,8 @@ class ModelsDialog(QDialog):
         box.setWindowTitle(tr("Remove Model"))
         box.setText(tr("Remove {}?").format(model.name))
         box.setInformativeText(tr(
-            "{} ({}) is deleted. What was made with it stays; to make more of it, import it again."
+            "{} ({}) is deleted, with the state of its training where there is one. What was made "
+            "with it stays; to make more of it, import it again."
         ).format(model.path, size_text(model.size)))
         sure = box.addButton(tr("Remove"), QMessageBox.ButtonRole.DestructiveRole)
         box.setDefaultButton(box.addButton(QMessageBox.StandardButton.Cancel))

@@ -63,7 +63,9 @@ class Model:
     @property
     def sensors(self) -> str:
         """What goes in, by short names; for a head on embeddings also their encoder."""
-        features = self.card.get("features") or {}
+        features = self.card.get("features")
+        if not isinstance(features, Mapping):  # a detector describes them in words
+            features = {}
         encoder = str(self.card.get("encoder") or "").split("@")[0]
         series = [s["sensor"] for s in features.get("series", self.card.get("sensors") or ())]
         names = [_SHORT.get(name) or sensor_title(name) for name in dict.fromkeys(series)]

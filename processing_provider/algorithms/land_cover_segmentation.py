@@ -58,13 +58,13 @@ class LandCoverSegmentation(EarthprintAlgorithm):
         "urban, built-up, water, bare, segmentation, classification, map, CORINE, occupation du "
         "sol, Landbedeckung, cobertura del suelo"
     )
-    STYLES = {
-        "OUTPUT": styling.Style(styling.CLASSES, "Land cover", "land cover"),
-        "CONFIDENCE": styling.Style(styling.PERCENT, "Confidence", "land cover", False, 1),
+    STYLES = {  # what explains the map lies above it, where it can be seen when switched on
         "UNLIKE": styling.Style(
-            styling.CLASSES, "Unlike the training data", "land cover", False, 2
+            styling.CLASSES, "Unlike the training data", "land cover", False, 0
         ),
-        "REASON": styling.Style(styling.CLASSES, "Why pixels are empty", "land cover", False, 3),
+        "REASON": styling.Style(styling.CLASSES, "Why pixels are empty", "land cover", False, 1),
+        "OUTPUT": styling.Style(styling.CLASSES, "Land cover", "land cover", True, 2),
+        "CONFIDENCE": styling.Style(styling.PERCENT, "Confidence", "land cover", False, 3),
         "EMBEDDINGS": styling.Style(styling.EMBEDDINGS, "Embeddings", "land cover", False, 4),
     }
 

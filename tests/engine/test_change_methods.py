@@ -364,7 +364,8 @@ def test_radar_is_compared_in_db_and_of_one_orbit(tmp_path, source):
         detect(tmp_path, before, other)
 
 
-def test_a_head_tells_what_became_what(tmp_path, source):
+@pytest.mark.parametrize("model", ["logistic", "convolutional"])
+def test_a_head_tells_what_became_what(tmp_path, source, model):
     before = scene(source, "S2_20200601.tif", False)
     after = scene(source, "S2_20210601.tif", True, seed=1)
     points = tmp_path / "in" / "labels.geojson"
@@ -377,7 +378,7 @@ def test_a_head_tells_what_became_what(tmp_path, source):
         "crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32631"}}}))
     head = tmp_path / "in" / "cover.head.onnx"
     jobs.run("train_head", {"input": [before], "labels": str(points), "field": "cover",
-                            "output": str(head), "features": "bands", "model": "logistic"},
+                            "output": str(head), "features": "bands", "model": model},
              JobContext())
     result, change, _ = detect(tmp_path, before, after, head=str(head))
     assert result["method"] == "head"

@@ -131,6 +131,8 @@ def test_embeddings_are_kept_and_the_head_works_on_them(mapped, tmp_path):
     head = Head.open(params["head_output"])
     assert head.card.layout.encoder in ("", encoder)
     assert head.card.legend.names == ("grassland", "maize", "winter wheat")
+    assert Origin.of_card(head.card.source).seasons == (("2023-04-15", "2023-10-01"),)
+    assert np.trace(head.card.validation["matrix"]) > 0.9 * np.sum(head.card.validation["matrix"])
     again = jobs.run("apply_head", {
         "input": params["input"] + [result["embeddings"]], "head": params["head_output"],
         "output": str(tmp_path / "again.tif"), "unlike": str(tmp_path / "unlike.tif"),
@@ -148,7 +150,7 @@ def test_heads_of_every_kind_train_and_map_a_part(season, mapped, tmp_path, feat
     made = jobs.run("train_head", {
         "input": params["input"] + [result["embeddings"]], "labels": params["labels"],
         "field": "crop", "features": features, "output": str(tmp_path / "h.head.onnx"),
-        "report": str(tmp_path / "r.html"), "threads": 2}, JobContext())
+        "model": "logistic", "report": str(tmp_path / "r.html"), "threads": 2}, JobContext())
     assert made["scores"]["macro_f1"] > 0.85 and list(made["scores"]["features"]) == [features]
     head = Head.open(made["output"])
     assert head.card.layout.kind == features
@@ -167,7 +169,7 @@ def test_a_cutoff_uses_only_what_was_known_then(mapped, tmp_path):
     params, result, _ = mapped
     made = jobs.run("train_head", {
         "input": params["input"], "labels": params["labels"], "field": "crop",
-        "features": "bands", "cutoff": "2023-06-30", "threads": 2,
+        "features": "bands", "cutoff": "2023-06-30", "model": "logistic", "threads": 2,
         "output": str(tmp_path / "h.head.onnx")}, JobContext())
     head = Head.open(made["output"])
     assert head.card.cutoff == "2023-06-30"
@@ -192,7 +194,8 @@ def test_a_single_undated_image_is_enough(season, tmp_path):
         out.descriptions = ("blue", "green", "red", "nir")
     made = jobs.run("crop_classification", {
         "input": [str(tmp_path / "image.tif")], "labels": str(folder / "labels.gpkg"),
-        "field": "crop", "features": "bands", "output": str(tmp_path / "m.tif")}, JobContext())
+        "field": "crop", "features": "bands", "model": "logistic",
+        "output": str(tmp_path / "m.tif")}, JobContext())
     assert made["scores"]["overall"] > 0.6
 
 
@@ -208,7 +211,8 @@ def test_rasters_that_the_encoder_cannot_read_still_give_a_map(season, tmp_path)
             out.descriptions = ("B03", "B04")
     made = jobs.run("crop_classification", {
         "input": [str(tmp_path / "in")], "labels": str(folder / "labels.gpkg"), "field": "crop",
-        "output": str(tmp_path / "m.tif")}, JobContext(on_log=lambda *line: said.append(line)))
+        "model": "logistic", "output": str(tmp_path / "m.tif")},
+        JobContext(on_log=lambda *line: said.append(line)))
     assert list(made["scores"]["features"]) == ["bands"] and made["scores"]["overall"] > 0.7
     assert any(level == "warning" and "only the band series" in text for level, text in said)
 
@@ -226,7 +230,8 @@ def test_a_ready_made_head_maps_and_admits_what_it_does_not_know(mapped, tmp_pat
 def test_an_early_map_says_so_and_a_head_of_whole_seasons_is_warned_about(
         season, mapped, tmp_path):
     params, _, _ = mapped
-    early = {"input": params["input"], "cutoff": "2023-06-30", "features": "bands", "threads": 2}
+    early = {"input": params["input"], "cutoff": "2023-06-30", "features": "bands",
+             "model": "logistic", "threads": 2}
     made = jobs.run("crop_classification", {
         **early, "labels": params["labels"], "field": "crop", "output": str(tmp_path / "a.tif"),
         "report": str(tmp_path / "a.html")}, JobContext())
@@ -310,7 +315,7 @@ def test_weather_goes_into_an_encoder_that_reads_it(season, mapped, tmp_path):
             "input": params["input"], "labels": params["labels"], "field": "crop",
             "encoder": "mmvsf-small", "features": "embeddings", "weather": str(table),
             "output": str(tmp_path / f"m{warm}.tif"), "embeddings": str(tmp_path / f"e{warm}.tif"),
-            "threads": 2}, JobContext())
+            "model": "logistic", "threads": 2}, JobContext())
         with EmbeddingsFile(made["embeddings"]) as file:
             maps.append(file.codes(file.grid.full))
     assert (maps[0] != maps[1]).mean() > 0.2

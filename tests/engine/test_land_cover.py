@@ -156,7 +156,7 @@ def test_labels_of_ones_own_and_their_head(shared, tmp_path):
     common = {"input": [str(folder)], "threads": 1}
     made = jobs.run(JOB, {
         **common, "labels": points_of(folder / "training_polygons.geojson", tmp_path / "p.geojson"),
-        "field": "class", "features": "bands", "folds": 3,
+        "field": "class", "features": "bands", "model": "logistic", "folds": 3,
         "output": str(tmp_path / OUT), "report": str(tmp_path / "r.html"),
         "head_output": str(tmp_path / "own.head.onnx")}, JobContext())
     assert made["scores"]["overall"] > 0.7

@@ -79,6 +79,8 @@ def test_what_is_not_known_is_said_and_never_flagged():
     for origin, season in ((None, YEAR), (Origin((), ()), YEAR), (here(), [])):
         reach = compare(origin, HOME, season)
         assert not reach.outside and reach.place and reach.season
+    assert "any part of the year" in compare(Origin((), ()), HOME, YEAR).season
+    assert "without dates" in compare(here(), HOME, []).season
 
 
 @settings(max_examples=30, deadline=None)

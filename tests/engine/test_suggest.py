@@ -92,7 +92,8 @@ def scene(tmp_path_factory):
                              "output": str(stack)}, JobContext())
     head = folder / "cover.head.onnx"
     jobs.run("train_head", {"input": [str(stack)], "labels": str(folder / "labels.gpkg"),
-                            "field": "crop", "features": "bands", "output": str(head)},
+                            "field": "crop", "features": "bands", "model": "logistic",
+                            "output": str(head)},
              JobContext(threads=1))
     return folder, stack, head, truth, names
 
@@ -116,7 +117,7 @@ def test_the_loop_closes(scene, tmp_path):
     assert any("Suggested 15 places at least 60 m apart" in t for t in said)
     col, row = np.floor(~AFFINE @ tuple(xy.T)).astype(int)
     given = {"input": [str(stack)], "labels": str(folder / "labels.gpkg"), "field": "crop",
-             "features": "bands", "output": str(tmp_path / "b.head.onnx")}
+             "features": "bands", "model": "logistic", "output": str(tmp_path / "b.head.onnx")}
     jobs.run("train_head", {**given, "more_labels": str(output)}, context)
     assert any("No feature of places.gpkg has a class in field crop yet" in t for t in said)
     labelled = np.append(names[truth[row, col]][:-1], [None])  # the last one could not be told
@@ -177,7 +178,13 @@ def test_what_cannot_be_is_said(scene, tmp_path):
                          "no field kind")):
         with pytest.raises(UserError, match=words):
             jobs.run("suggest_samples", {**given, **more}, JobContext())
-    assert not list(tmp_path.iterdir())
+    around = tmp_path / "around.head.onnx"
+    jobs.run("train_head", {"input": [str(stack)], "labels": str(folder / "labels.gpkg"),
+                            "field": "crop", "model": "convolutional", "output": str(around)},
+             JobContext(threads=1))
+    with pytest.raises(UserError, match="cannot say which single pixels to label"):
+        jobs.run("suggest_samples", {**given, "head": str(around)}, JobContext())
+    assert list(tmp_path.iterdir()) == [around]
     said = []
     jobs.run("suggest_samples", {**given, "min_distance_m": 400, "count": 50},
              JobContext(on_log=lambda level, text: said.append((level, text))))

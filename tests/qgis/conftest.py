@@ -172,6 +172,7 @@ def made(plugin, season, scenes, tmp_path_factory) -> dict[str, str]:
             "INPUT": [embeddings],
             "LABELS": str(season / "labels.gpkg"),
             "FIELD": "crop",
+            "MODEL": "logistic",
             "OUTPUT": head,
             "REPORT": str(folder / "report.html"),
         },

@@ -163,7 +163,8 @@ def test_crop_classification_with_a_head_and_a_memory_layer(plugin, made, season
     other = str(tmp_path / "by_labels.tif")
     processing.run(
         "earthprint:cropclassification",
-        {"INPUT": made["embeddings"], "LABELS": labels, "FIELD": "crop", "OUTPUT": other},
+        {"INPUT": made["embeddings"], "LABELS": labels, "FIELD": "crop", "MODEL": "logistic",
+         "OUTPUT": other},
     )
     assert share_right(mapped, season) > 0.6 and share_right(other, season) > 0.6
 

@@ -62,7 +62,7 @@ def test_a_map_within_the_season(plugin, season, made, tmp_path, log):
     processing.run(
         "earthprint:cropclassification",
         {"INPUT": made["stack"], "LABELS": str(season / "labels.gpkg"), "FIELD": "crop",
-         "FEATURES": "bands", "CUTOFF_DATE": "2024-06-30", "REPORT": str(report),
-         "OUTPUT": str(tmp_path / "crops.tif")}, feedback=log)
+         "FEATURES": "bands", "MODEL": "logistic", "CUTOFF_DATE": "2024-06-30",
+         "REPORT": str(report), "OUTPUT": str(tmp_path / "crops.tif")}, feedback=log)
     assert "in season until 30 June 2024" in report.read_text(encoding="utf-8")
     assert "CUTOFF_DATE=2024-06-30" in log.text

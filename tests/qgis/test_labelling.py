@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from dataclasses import replace
 
 import processing
 import pytest
 from osgeo import gdal, ogr
-from qgis.core import QgsProject, QgsRasterLayer, QgsVectorLayer
+from qgis.core import (
+    QgsProcessingMultiStepFeedback,
+    QgsProject,
+    QgsRasterLayer,
+    QgsVectorLayer,
+)
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import Qt
 from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QApplication
 
+from earthprint.plugin.labels import next_map
 from earthprint.plugin.labels.files import free
 from earthprint.plugin.labels.labelling import Labelling
 from earthprint.processing_provider.provenance import Provenance
@@ -51,15 +58,35 @@ def few(season, tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def mapped(plugin, project, made, few, tmp_path):
-    """A crop map of the season in the project, as the form leaves it there."""
+@pytest.fixture(scope="module")
+def from_the_form(plugin, made, few, tmp_path_factory):
+    """A crop map of the season, and the record that its layer got from the form."""
+    folder = tmp_path_factory.mktemp("from_the_form")
+    project = QgsProject.instance()
+    project.clear()
     processing.runAndLoadResults("earthprint:cropclassification", {
         "INPUT": [made["stack"], made["embeddings"]], "LABELS": few, "FIELD": "crop",
-        "FEATURES": "embeddings", "OUTPUT": str(tmp_path / "crop_map.tif"),
-        "REPORT": str(tmp_path / "crop_map.html"),
+        "FEATURES": "embeddings", "MODEL": "logistic", "OUTPUT": str(folder / "crop_map.tif"),
+        "REPORT": str(folder / "crop_map.html"),
     })
     (layer,) = [one for one in project.mapLayers().values() if isinstance(one, QgsRasterLayer)]
+    record = Provenance.of_layer(layer)
+    project.clear()
+    return folder, record
+
+
+@pytest.fixture
+def mapped(from_the_form, project, tmp_path):
+    """That map in the project, with files of its own."""
+    folder, record = from_the_form
+    for file in folder.iterdir():
+        shutil.copy(file, tmp_path)
+    head = shutil.copy(record.head, tmp_path)
+    here = {key: str(tmp_path / os.path.basename(record.params[key]))
+            for key in ("output", "report")}
+    layer = QgsRasterLayer(here["output"], "Crop map 2024")
+    replace(record, head=str(head), params={**record.params, **here}).write(layer)
+    project.addMapLayer(layer)
     project.setCrs(layer.crs())
     return layer
 
@@ -126,6 +153,15 @@ def test_a_map_remembers_how_it_was_made(mapped, few, made, project, tmp_path):
     assert project.read(path)
     (layer,) = project.mapLayers().values()
     assert Provenance.of_layer(layer) == run
+
+
+def test_a_row_of_a_batch_keeps_nothing(plugin, project, made, season, tmp_path, log):
+    row = QgsProcessingMultiStepFeedback(2, log)
+    processing.runAndLoadResults("earthprint:cropclassification", {
+        "INPUT": [made["embeddings"]], "LABELS": str(season / "labels.gpkg"), "FIELD": "crop",
+        "MODEL": "logistic", "OUTPUT": str(tmp_path / "crop_map.tif")}, feedback=row)
+    (layer,) = project.mapLayers().values()
+    assert Provenance.of_layer(layer).head == ""
 
 
 def test_the_loop_is_four_clicks(labelling, qgis_window, mapped, project, truth, tmp_path):
@@ -311,6 +347,11 @@ def test_the_map_goes_midway(labelling, mapped, project):
     wait(labelling)
     QApplication.processEvents()
     assert labelling.map is None and not labelling.dock.suggest.isEnabled()
+
+
+def test_the_difference_is_that_of_the_figures_shown():
+    assert "0.70, before 0.71 (-0.01), with 6" in next_map.change(0.7052, 0.7049, 6)
+    assert "0.70, before 0.70 (+0.00)" in next_map.change(0.7021, 0.6981, 6)
 
 
 def test_names_are_never_taken_twice(tmp_path):

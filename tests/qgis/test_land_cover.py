@@ -51,7 +51,7 @@ def test_labels_of_ones_own(plugin, made, season, tmp_path):
     output = str(tmp_path / "own.tif")
     processing.run(ID, {
         "INPUT": [made["embeddings"]], "LABELS": str(season / "labels.gpkg"), "FIELD": "crop",
-        "FEATURES": "embeddings", "OUTPUT": output,
+        "FEATURES": "embeddings", "MODEL": "logistic", "OUTPUT": output,
     })
     assert "Tree cover" not in {label for label, _ in classes(output).values()}
 

@@ -131,7 +131,9 @@ def test_lists_what_every_form_offers(dialog):
     texts = [fast.text(column) for column in range(7)]
     assert texts[0] == "fast" and "S2" in texts[1] and texts[2] == "pixel" and texts[3] == "10"
     assert texts[4].endswith(" MB") and texts[6] == "GPL-3.0-or-later"
-    assert f"{len(encoders)} encoders and 0 heads." in dialog.sentence.text()
+    heads = {m.name for m in dialog.list._models.values() if m.kind == HEAD}
+    assert heads == {p.name[:-len(".head.onnx")] for p in (ROOT / "resources/heads").iterdir()}
+    assert f"{len(encoders)} encoders and {len(heads)} heads." in dialog.sentence.text()
     assert not dialog.bar.isVisible() and not dialog.retry.isVisible()
     assert (dialog.width(), dialog.height()) == (900, 560)
 
@@ -146,6 +148,20 @@ def test_the_card_can_be_read_and_copied(dialog):
     QTest.keyClick(dialog.card, Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)
     QTest.keyClick(dialog.card, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
     assert "fast 1.0" in QApplication.clipboard().text()
+
+
+def test_ready_made_heads_say_where_they_come_from(dialog):
+    """Sets with licences, limits, region and seasons as rows; nothing of Python's own writing."""
+    for name in ("crops_flanders", "land_cover", "deforestation", "flood"):
+        choose(dialog, name)
+        text = dialog.card.toPlainText()
+        assert "samples; " in text or "image pairs; " in text
+        assert "Limits" in text and "comes with Earthprint and cannot be removed" in text
+        assert "{'" not in text and "['" not in text
+        assert not dialog.removal.isEnabled() and not dialog.measure.isEnabled()
+    choose(dialog, "crops_flanders")
+    text = dialog.card.toPlainText()
+    assert "2017-12-01 to 2018-11-30" in text and "34 places, longitude 2.6 to 5.6" in text
 
 
 def test_cards_of_strangers_are_only_text():
@@ -497,7 +513,7 @@ def test_add_a_segmentation_model(dialog, folder, tmp_path, qtbot):
     model = dialog.list.current
     assert (model.name, model.kind, model.licence) == ("water", ENCODER, "MIT")
     assert model.sensors == "S2" and "nir red green" in dialog.card.toPlainText()
-    head = next(m for m in dialog.list._models.values() if m.kind == HEAD)
+    head = next(m for m in dialog.list._models.values() if m.kind == HEAD and not m.bundled)
     assert [c["name"] for c in head.card["legend"]] == ["dry", "wet"]
     # the same name once more: refused, unless that is meant
     click(page.start)

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import processing
 import pytest
-from qgis.core import Qgis, QgsApplication, QgsProcessingContext, QgsProcessingException
+from qgis.core import (
+    Qgis,
+    QgsApplication,
+    QgsProcessingContext,
+    QgsProcessingException,
+    QgsRasterLayer,
+)
 
 from earthprint.engine import client as border
 from earthprint.engine import environment
@@ -19,6 +25,14 @@ TORCH = environment.folder().parent / "train" / "bin" / "python"
 def has_torch(python) -> bool:
     return Path(python).exists() and not subprocess.run(
         [str(python), "-c", "import torch"], capture_output=True, check=False).returncode
+
+
+def corner(path: str, side: int) -> str:
+    """The upper left pixels of a raster as an extent of Processing."""
+    layer = QgsRasterLayer(path)
+    box, size = layer.extent(), side * layer.rasterUnitsPerPixelX()
+    left, top = box.xMinimum(), box.yMaximum()
+    return f"{left},{left + size},{top - size},{top} [{layer.crs().authid()}]"
 
 
 @pytest.fixture
@@ -34,6 +48,8 @@ def models(tmp_path, monkeypatch):
 def with_torch(models, monkeypatch):
     if not has_torch(TORCH):
         pytest.skip(f"no PyTorch in {TORCH.parent.parent}; ./run test makes that environment")
+    # threads of PyTorch that wait for each other burn time where the machine does other things
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(border, "_shared", border.EngineClient(TORCH))
     return models
 
@@ -74,7 +90,8 @@ def test_an_encoder_of_ones_own_is_offered_kept_and_gone_on_with(
     assert "mine" in parameters.encoders()
     embeddings = tmp_path / "embeddings.tif"
     processing.run("earthprint:encode", {
-        "INPUT": [made["stack"]], "ENCODER": "mine", "OUTPUT": str(embeddings)})
+        "INPUT": [made["stack"]], "ENCODER": "mine", "OUTPUT": str(embeddings),
+        "EXTENT": corner(made["embeddings"], 16)})
     assert embeddings.is_file()
     # the name is taken now; nothing is replaced unasked
     written = (with_torch / "mine.onnx").read_bytes()
@@ -88,3 +105,6 @@ def test_an_encoder_of_ones_own_is_offered_kept_and_gone_on_with(
     assert "What was learnt is kept in" in stopped.text and "mine.training" in stopped.text
     assert (with_torch / "mine.onnx").read_bytes() == written
     assert (with_torch / "mine.training" / "state.pt").is_file()
+    # the state goes with its encoder
+    border.shared_client().run("remove_model", {"name": "mine"})
+    assert not list(with_torch.iterdir())

@@ -189,12 +189,14 @@ def test_qgis_loads_unloads_and_reloads():
 
 VOCABULARY = """
 import json
+from earthprint.engine.heads import decoder
 from earthprint.engine.heads.classifiers import MODELS
 from earthprint.engine.stacks.masks import RULES
 from earthprint.engine.stacks.stack import SENSORS
 from earthprint.engine.environment import models_folder
 from earthprint.models.catalogue import bundled
-print(json.dumps([list(RULES), list(SENSORS), list(MODELS), list(bundled([models_folder()]))]))
+print(json.dumps([list(RULES), list(SENSORS), [*MODELS, decoder.MODEL],
+                  list(bundled([models_folder()]))]))
 """
 
 

@@ -28,11 +28,13 @@ def test_from_scenes_to_maps(qgis_process, season, scenes, folder):
     runs = (
         ("buildstack", [f"LAYERS={path}" for path in scenes], stack),
         ("encode", [f"INPUT={stack}", "ENCODER=fast"], embeddings),
-        ("trainhead", [f"INPUT={embeddings}", f"LABELS={labels}", "FIELD=crop"], head),
+        ("trainhead", [f"INPUT={embeddings}", f"LABELS={labels}", "FIELD=crop",
+                       "MODEL=logistic"], head),
         ("applyhead", [f"INPUT={embeddings}", f"HEAD={head}"], folder / "map.tif"),
         ("clusterembeddings", [f"INPUT={embeddings}", "CLUSTERS=4"], folder / "groups.tif"),
         ("cropclassification", [f"INPUT={stack}", f"LABELS={labels}", "FIELD=crop",
-                                f"REPORT={folder / 'report.html'}"], folder / "crops.tif"),
+                                "MODEL=logistic", f"REPORT={folder / 'report.html'}"],
+         folder / "crops.tif"),
     )
     for name, words, output in runs:
         status, text = qgis_process(

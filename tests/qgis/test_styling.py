@@ -22,7 +22,8 @@ def loaded(plugin, project, made, season, tmp_path):
         "earthprint:cropclassification",
         {
             "INPUT": made["stack"], "LABELS": str(season / "labels.gpkg"), "FIELD": "crop",
-            "OUTPUT": str(tmp_path / "a.tif"), "CONFIDENCE": str(tmp_path / "b.tif"),
+            "MODEL": "logistic", "OUTPUT": str(tmp_path / "a.tif"),
+            "CONFIDENCE": str(tmp_path / "b.tif"),
             "EMBEDDINGS": "TEMPORARY_OUTPUT",
         },
     )

@@ -53,7 +53,7 @@ def crops(path):
 def test_defaults(registry, context, scenes):
     found, _ = job(registry, context, "cropclassification", INPUT=scenes[:2])
     assert found == {
-        "input": scenes[:2], "encoder": "automatic", "features": "auto", "model": "logistic",
+        "input": scenes[:2], "encoder": "automatic", "features": "auto", "model": "auto",
         "folds": 5, "smooth": True, "min_area_ha": 0.1, "seed": 0, "device": "auto",
         "memory_mb": 2000, "ready_head": "none", "unknown": False,
     }
