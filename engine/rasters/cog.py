@@ -23,6 +23,7 @@ import zstandard
 from rasterio.io import MemoryFile
 
 from .grid import Grid
+from .raster import plain
 
 TILE = 256
 ZSTD = 50000
@@ -229,7 +230,7 @@ def _gdal_header(grid: Grid, bands: int, tags: dict[str, str], scale: float,
                          crs=grid.crs, transform=grid.affine, BIGTIFF="YES",
                          interleave="pixel") as header:
             header.scales, header.offsets = (scale,) * bands, (offset,) * bands
-            header.update_tags(**tags)
+            header.update_tags(**plain(tags))
         raw = bytes(memory.getbuffer())
     first = read_ifds(lambda at, length: raw[at : at + length])[0]
     return {tag: first[tag] for tag in _GEO_TAGS if tag in first}

@@ -30,7 +30,7 @@ def loaded(plugin, project, made, season, tmp_path):
     return {layer.name(): layer for layer in project.mapLayers().values()}
 
 
-def test_names_and_group(loaded):
+def test_a_result_arrives_named_grouped_coloured_and_dated(loaded):
     assert sorted(loaded) == ["Confidence 2024", "Crop map 2024", "Embeddings 2024"]
     root = QgsProject.instance().layerTreeRoot()
     group = root.findGroup("season - crop map")
@@ -38,23 +38,14 @@ def test_names_and_group(loaded):
         "Crop map 2024", "Confidence 2024", "Embeddings 2024",
     ]
     assert [node.isVisible() for node in group.children()] == [True, False, False]
-
-
-def test_renderers(loaded):
     crops = loaded["Crop map 2024"].renderer()
     assert isinstance(crops, QgsPalettedRasterRenderer)
     labels = {c.label for c in crops.classes()}
     assert len(labels) >= 3 and not any(label.isdigit() for label in labels)
     assert isinstance(loaded["Confidence 2024"].renderer(), QgsSingleBandPseudoColorRenderer)
     assert isinstance(loaded["Embeddings 2024"].renderer(), QgsMultiBandColorRenderer)
-
-
-def test_season(loaded):
     span = loaded["Crop map 2024"].temporalProperties().fixedTemporalRange()
     assert span.begin().date().year() == span.end().date().year() == 2024
-
-
-def test_no_dresser_is_kept(loaded):
     assert not styling._Dresser.waiting
 
 
