@@ -10,6 +10,7 @@ processor.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -247,6 +248,9 @@ def _weights(model: LogisticRegression) -> list[float]:
 
 def main() -> int:
     """Train, choose, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("head", nargs="?", type=Path, default=BUNDLED, help="file to write")
+    path = parser.parse_args().head
     shared = Path(os.environ.get("EARTHPRINT_SHARED", ROOT.parent / "shared"))
     chips = ombria(shared, "train")
     pairs = [chip for chip in chips if "mndwi" in chip.values]
@@ -259,7 +263,6 @@ def main() -> int:
     networks = [replace(net, output=net.output * gains[name][0],
                         output_bias=net.output_bias * gains[name][0] + gains[name][1])
                 for name, net in nets.items()]
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else BUNDLED
     path.parent.mkdir(parents=True, exist_ok=True)
     some = min(map(len, checks.values()))
     write_head(path, (networks[0], networks[1]), Fusion(**card["joined"]), card,
