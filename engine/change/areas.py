@@ -6,13 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import rasterio
-import shapely
-from rasterio.features import shapes
 
-from ..rasters.grid import Grid
 from ..rasters.legend import Legend
-from ..rasters.patches import Patches
+from ..rasters.patches import Patches, write_polygons
 from ..rasters.vector import VectorFile
 from .series import Dates
 
@@ -108,14 +104,4 @@ def write_patches(file: VectorFile, numbers: Path, patches: Patches, facts: Patc
         file: to write into.
         numbers: int32 raster of the patches' numbers, 0 for none.
     """
-    with rasterio.open(numbers) as dataset:
-        grid = Grid.of(dataset)
-        geometry = np.empty(len(patches.hectares), object)
-        for shape, number in shapes(rasterio.band(dataset, 1), connectivity=4,
-                                    transform=grid.affine):
-            if number > 0:
-                outer, *holes = shape["coordinates"]
-                geometry[int(number) - 1] = shapely.Polygon(outer, holes)
-    file.write(geometry, "Polygon", {
-        "area_ha": patches.hectares, strength: patches.mean, **facts.columns(legend, dates)},
-        grid.crs_wkt)
+    write_polygons(file, numbers, patches, strength, facts.columns(legend, dates))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,12 +95,14 @@ class PatchFinder:
         self._parent[second] = first
 
 
-def write_polygons(file: VectorFile, numbers: Path, patches: Patches, value: str) -> None:
+def write_polygons(file: VectorFile, numbers: Path, patches: Patches, value: str,
+                   further: Mapping[str, np.ndarray] | None = None) -> None:
     """One polygon a patch, with `area_ha` and the mean in the field `value`, largest first.
 
     Args:
         file: to write into.
         numbers: int32 raster of the patches' numbers, 0 for none.
+        further: fields, a value a patch.
     """
     with rasterio.open(numbers) as dataset:
         grid = Grid.of(dataset)
@@ -109,5 +112,5 @@ def write_polygons(file: VectorFile, numbers: Path, patches: Patches, value: str
             if number > 0:
                 outer, *holes = shape["coordinates"]
                 geometry[int(number) - 1] = shapely.Polygon(outer, holes)
-    file.write(geometry, "Polygon", {"area_ha": patches.hectares, value: patches.mean},
-               grid.crs_wkt)
+    file.write(geometry, "Polygon",
+               {"area_ha": patches.hectares, value: patches.mean, **(further or {})}, grid.crs_wkt)

@@ -6,7 +6,7 @@ from typing import Any
 
 from qgis.core import QgsProcessingParameterFile
 
-from .. import styling
+from .. import class_map
 from ..base import EarthprintAlgorithm
 from ..parameters import (
     HEAD_FILTER,
@@ -14,11 +14,8 @@ from ..parameters import (
     day,
     encoder,
     extent,
-    file_output,
     input_rasters,
     labels,
-    raster_output,
-    report,
     seed,
     smoothing,
     training,
@@ -26,7 +23,7 @@ from ..parameters import (
 )
 from ..ready_heads import chosen, ready_head
 from ..translation import tr
-from ..trust import reason, unknown, unlike
+from ..trust import unknown
 from ..weather import weather
 
 
@@ -54,13 +51,7 @@ class CropClassification(EarthprintAlgorithm):
         "wheat, barley, rapeseed, soy, rice, beet, sunflower, land cover, classification, "
         "phenology, time series"
     )
-    STYLES = {  # what explains the map lies above it, where it can be seen when switched on
-        "UNLIKE": styling.Style(styling.CLASSES, "Unlike the training data", "crop map", False, 0),
-        "REASON": styling.Style(styling.CLASSES, "Why pixels are empty", "crop map", False, 1),
-        "OUTPUT": styling.Style(styling.CLASSES, "Crop map", "crop map", True, 2),
-        "CONFIDENCE": styling.Style(styling.PERCENT, "Confidence", "crop map", False, 3),
-        "EMBEDDINGS": styling.Style(styling.EMBEDDINGS, "Embeddings", "crop map", False, 4),
-    }
+    STYLES = class_map.styles("Crop map", "crop map")
 
     def parameters(self) -> list[Parameter]:
         """Input, labels or a head, season; then how to learn, to test and to tidy up."""
@@ -107,30 +98,7 @@ class CropClassification(EarthprintAlgorithm):
             unknown(),
             extent(),
             seed(),
-            raster_output("OUTPUT", tr("Crop map"), tr("Classes with names and colours.")),
-            raster_output(
-                "CONFIDENCE",
-                tr("Confidence (%)"),
-                tr("Probability of the mapped class."),
-                optional=True,
-            ),
-            unlike(),
-            reason(),
-            report(),
-            raster_output(
-                "EMBEDDINGS",
-                tr("Embeddings"),
-                tr("Kept for other maps; not written when the input is embeddings already."),
-                optional=True,
-            ),
-            file_output(
-                "HEAD_OUTPUT",
-                tr("Trained head"),
-                HEAD_FILTER,
-                tr("Kept for other places and years, see Apply head."),
-                optional=True,
-                wanted=False,
-            ),
+            *class_map.outputs(tr("Crop map")),
         ]
 
     def unmet(self, parameters: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from qgis.core import QgsProcessingParameterFile
 
-from .. import styling
+from .. import class_map
 from ..base import EarthprintAlgorithm
 from ..parameters import (
     HEAD_FILTER,
@@ -15,11 +15,8 @@ from ..parameters import (
     cutoff,
     encoder,
     extent,
-    file_output,
     input_rasters,
     labels,
-    raster_output,
-    report,
     seed,
     smoothing,
     training,
@@ -27,7 +24,7 @@ from ..parameters import (
 )
 from ..ready_heads import ready_heads
 from ..translation import tr
-from ..trust import reason, unknown, unlike
+from ..trust import unknown
 
 READY = "land_cover"
 
@@ -58,15 +55,7 @@ class LandCoverSegmentation(EarthprintAlgorithm):
         "urban, built-up, water, bare, segmentation, classification, map, CORINE, occupation du "
         "sol, Landbedeckung, cobertura del suelo"
     )
-    STYLES = {  # what explains the map lies above it, where it can be seen when switched on
-        "UNLIKE": styling.Style(
-            styling.CLASSES, "Unlike the training data", "land cover", False, 0
-        ),
-        "REASON": styling.Style(styling.CLASSES, "Why pixels are empty", "land cover", False, 1),
-        "OUTPUT": styling.Style(styling.CLASSES, "Land cover", "land cover", True, 2),
-        "CONFIDENCE": styling.Style(styling.PERCENT, "Confidence", "land cover", False, 3),
-        "EMBEDDINGS": styling.Style(styling.EMBEDDINGS, "Embeddings", "land cover", False, 4),
-    }
+    STYLES = class_map.styles("Land cover", "land cover")
 
     def parameters(self) -> list[Parameter]:
         """Input, what knows the classes; then how to learn, to test and to tidy up."""
@@ -100,30 +89,7 @@ class LandCoverSegmentation(EarthprintAlgorithm):
             unknown(),
             extent(),
             seed(),
-            raster_output("OUTPUT", tr("Land cover map"), tr("Classes with names and colours.")),
-            raster_output(
-                "CONFIDENCE",
-                tr("Confidence (%)"),
-                tr("Probability of the mapped class."),
-                optional=True,
-            ),
-            unlike(),
-            reason(),
-            report(),
-            raster_output(
-                "EMBEDDINGS",
-                tr("Embeddings"),
-                tr("Kept for other maps; not written when the input is embeddings already."),
-                optional=True,
-            ),
-            file_output(
-                "HEAD_OUTPUT",
-                tr("Trained head"),
-                HEAD_FILTER,
-                tr("Kept for other places and years, see Apply head."),
-                optional=True,
-                wanted=False,
-            ),
+            *class_map.outputs(tr("Land cover map")),
         ]
 
     def unmet(self, parameters: dict[str, Any]) -> str:
