@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from xml.etree.ElementTree import Element, SubElement, tostring
+from xml.etree.ElementTree import Element, SubElement
 
 import numpy as np
 import shapely
 
 from ..rasters.grid import Grid
+from ..rasters.point_style import add_options, add_symbols, save_style
 from ..rasters.vector import VectorFile
 from .classmap import MapClass
 
@@ -27,7 +28,6 @@ _TELLING = ("stratum", "class", "inclusion", SIZE)  # what gives the mapped clas
 _TITLES = {"fid": "Feature", "id": "Point", REFERENCE: "True class", "stratum": "Mapped value",
            "class": "Mapped class", "inclusion": "Probability of being drawn",
            SIZE: "Pixels of the stratum"}  # "fid" is GeoPackage's own number
-_DONE, _OPEN = ("circle", "0,114,178,255"), ("square", "240,228,66,255")  # #0072b2, #f0e442
 
 
 def write_visits(file: VectorFile, grid: Grid, rows: np.ndarray, cols: np.ndarray,
@@ -67,47 +67,20 @@ def write_style(path: Path, classes: Sequence[MapClass], *, blind: bool) -> None
     hidden = ("fid", *_TELLING) if blind else ("fid",)
     root = Element("qgis", version="3.22.0",
                    styleCategories="Symbology|Fields|Forms|AttributeTable")
-    _renderer(root)
+    add_symbols(root, REFERENCE, "to visit", "visited")
     fields = SubElement(root, "fieldConfiguration")
     aliases, editable = SubElement(root, "aliases"), Element("editable")
     table = SubElement(SubElement(root, "attributetableconfig"), "columns")
     for index, (name, title) in enumerate(_TITLES.items()):
         kind = "ValueMap" if name == REFERENCE else "Hidden" if name in hidden else "TextEdit"
         widget = SubElement(SubElement(fields, "field", name=name), "editWidget", type=kind)
-        config = _options(SubElement(widget, "config"))
+        config = add_options(SubElement(widget, "config"))
         if name == REFERENCE:
             answers = SubElement(config, "Option", name="map", type="List")
             for c in classes:
-                _options(answers, **{c.name: c.name})
+                add_options(answers, **{c.name: c.name})
         SubElement(aliases, "alias", field=name, index=str(index), name=title)
         SubElement(table, "column", type="field", name=name, hidden=str(int(name in hidden)))
         SubElement(editable, "field", name=name, editable=str(int(name == REFERENCE)))
     root.append(editable)
-    SubElement(root, "previewExpression").text = "\"id\""
-    SubElement(root, "layerGeometryType").text = "0"
-    Path(path).with_suffix(".qml").write_text(
-        '<!DOCTYPE qgis PUBLIC "http://mrcc.com/qgis.dtd" "SYSTEM">\n'
-        + tostring(root, encoding="unicode") + "\n", encoding="utf-8")
-
-
-def _renderer(root: Element) -> None:
-    """Visited points are circles, the others squares; shape first, then colour."""
-    renderer = SubElement(root, "renderer-v2", type="RuleRenderer", symbollevels="0")
-    rules = SubElement(renderer, "rules", key="root")
-    symbols = SubElement(renderer, "symbols")
-    empty = f"coalesce(trim(\"{REFERENCE}\"), '') = ''"
-    for name, label, rule, (shape, color) in (("0", "to visit", empty, _OPEN),
-                                              ("1", "visited", f"NOT ({empty})", _DONE)):
-        SubElement(rules, "rule", key=label, symbol=name, label=label, filter=rule)
-        symbol = SubElement(symbols, "symbol", type="marker", name=name, alpha="1")
-        _options(SubElement(symbol, "layer", {"class": "SimpleMarker", "enabled": "1"}),
-                 name=shape, color=color, outline_color="0,0,0,255", outline_width="0.3",
-                 size="3.2")
-
-
-def _options(parent: Element, **values: str) -> Element:
-    """A map of options as QGIS writes it."""
-    options = SubElement(parent, "Option", type="Map")
-    for name, value in values.items():
-        SubElement(options, "Option", name=name, value=value, type="QString")
-    return options
+    save_style(path, root)
