@@ -6,6 +6,7 @@ import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,14 @@ class Windows:
 
     def __call__(self, rng: np.random.Generator) -> Cube:
         """The next window."""
-        i = int(rng.choice(len(self.sources), p=self._chances))
+        return self._of(int(rng.choice(len(self.sources), p=self._chances)), rng)
+
+    @property
+    def places(self) -> list[tuple[float, Callable[[np.random.Generator], Cube]]]:
+        """The chance and the windows of each source."""
+        return [(float(chance), partial(self._of, i)) for i, chance in enumerate(self._chances)]
+
+    def _of(self, i: int, rng: np.random.Generator) -> Cube:
         region, kept = _region(self.sources[i]), self._kept[i]
         row, col = (int(rng.integers(max(length - self._side, 0) + 1))
                     for length in (region.rows, region.cols))

@@ -21,7 +21,7 @@ CONFIG = Config(
     },
 )  # fmt: skip
 WINDOW = 16
-RECIPE = Recipe(windows=4, rate=1e-3, dates=(6, 6), pool=300)
+RECIPE = Recipe(windows=4, rate=1e-3, dates=(6, 6), pool=1200, together=True)
 
 
 def objective() -> CrossSensorJepa:

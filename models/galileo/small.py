@@ -20,7 +20,7 @@ CONFIG = Config(
 )  # fmt: skip
 _DECODER = DecoderConfig(96, 96, depth=1, num_heads=6, mlp_ratio=2)
 _SHAPES = ((2, 12), (3, 6), (4, 4), (6, 2))  # an eighth of the paper's tokens, for more steps
-RECIPE = Recipe(windows=4, rate=1e-3, dates=(16, 60), pool=400)
+RECIPE = Recipe(windows=4, rate=1e-3, dates=(16, 60), pool=1200)
 
 
 def objective() -> PatchDisc:

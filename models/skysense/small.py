@@ -29,7 +29,7 @@ CONFIG = Config(
     "s2+s1", s2=_branch(10), s1=_branch(2),
     fusion=FusionConfig(48, 64, layers=2, heads=4, ratio=2), dates=True,
 )  # fmt: skip
-RECIPE = Recipe(windows=4, rate=1e-3, dates=(4, 4), pool=400)
+RECIPE = Recipe(windows=4, rate=1e-3, dates=(4, 4), pool=1200, together=True)
 
 
 def objective() -> MultiGranularityContrast:

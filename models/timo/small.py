@@ -21,7 +21,7 @@ CONFIG = Config(
     (32, 64, 96, 128), (2, 4, 6, 8), (1, 2, 2, 1), attention=("full",) * 4, bands=10,
     mlp_ratios=(2, 2, 2, 2),
 )  # fmt: skip
-RECIPE = Recipe(windows=6, rate=1e-3, dates=(MOST, MOST))
+RECIPE = Recipe(windows=6, rate=1e-3, dates=(MOST, MOST), pool=300)
 
 
 def objective() -> MaskedModelling:

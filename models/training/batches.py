@@ -17,7 +17,8 @@ from ..cards import Card
 from ..catalogue import adapter_of
 from ..cube import Cube, Series
 
-#: A window of the training data, of the card's `window` pixels a side.
+#: A window of the training data, of the card's `window` pixels a side. Where it also has `places`,
+#: pairs of a chance and the windows of one place, it draws from those.
 Windows = Callable[[np.random.Generator], Cube]
 
 _TRIES = 128  # windows in a row that may show nothing
@@ -84,14 +85,18 @@ class Pool:
     """Windows cut once, in groups of equal shapes."""
 
     def __init__(self, windows: Windows, card: Card, count: int, dates: tuple[int, int],
-                 seed: int) -> None:
-        """So many windows, each with `dates[0]` to `dates[1]` dates of each sensor at most."""
+                 seed: int, together: bool = False) -> None:
+        """So many windows, each with `dates[0]` to `dates[1]` dates of each sensor at most.
+
+        `together`: a group is also of one place.
+        """
         rng = np.random.default_rng([seed, 2**31 + 1])
+        placed = _Placed(windows) if together else None
         groups: dict[tuple, list[dict[str, np.ndarray]]] = defaultdict(list)
         for _ in range(count):
             most = int(rng.integers(dates[0], dates[1] + 1))
-            inputs = next(drawn(windows, card, most, rng))[1]
-            groups[_shapes(inputs)].append(inputs)
+            inputs = next(drawn(placed or windows, card, most, rng))[1]
+            groups[placed and placed.last, _shapes(inputs)].append(inputs)
         self._groups = list(groups.values())
         self._chances = np.array([len(group) for group in self._groups]) / count
 
@@ -99,6 +104,18 @@ class Pool:
         """So many windows of one shape, fewer where there are not so many."""
         group = self._groups[int(rng.choice(len(self._groups), p=self._chances))]
         return [group[i] for i in rng.permutation(len(group))[:count]]
+
+
+class _Placed:
+    """Windows that remember of which place the last one was."""
+
+    def __init__(self, windows: Windows) -> None:
+        chances, self._places = zip(*getattr(windows, "places", ((1.0, windows),)), strict=True)
+        self._chances, self.last = np.array(chances), 0
+
+    def __call__(self, rng: np.random.Generator) -> Cube:
+        self.last = int(rng.choice(len(self._places), p=self._chances))
+        return self._places[self.last](rng)
 
 
 def _shapes(inputs: dict[str, np.ndarray]) -> tuple:

@@ -58,6 +58,8 @@ class Recipe:
         clip: norm to which gradients are cut.
         pool: windows that are cut once and kept; a step draws from those of equal shapes. 0 cuts
             new ones for each step, which takes longer than a small network's step.
+        together: the windows of a step are of one place. For contrasts, which else are won by
+            telling places apart instead of what stands on them.
     """
 
     steps: int = 20_000
@@ -68,6 +70,7 @@ class Recipe:
     dates: tuple[int, int] = (4, 12)
     clip: float = 1.0
     pool: int = 0
+    together: bool = False
 
     def rate_at(self, progress: float) -> float:
         """The learning rate at a progress of 0..1."""
@@ -164,12 +167,14 @@ def train(
     objective = start(system, seed).to(device).train()
     optimiser = torch.optim.AdamW(_groups(objective, recipe), lr=recipe.rate)
     settings = {**asdict(recipe), "seed": seed, "config": repr(system.CONFIG)}
-    if not recipe.pool:
-        del settings["pool"]  # trainings without one may be older than it
+    for newer in ("pool", "together"):  # trainings without one may be older than it
+        if not settings[newer]:
+            del settings[newer]
     run = _Run(folder, card.name, settings, objective, optimiser)
     step, spent, curve = run.load(device)
     begun, saved = time.monotonic() - 60 * spent, time.monotonic()
-    pool = Pool(windows, card, recipe.pool, recipe.dates, seed) if recipe.pool else None
+    pool = (Pool(windows, card, recipe.pool, recipe.dates, seed, recipe.together)
+            if recipe.pool else None)
 
     def progress() -> float:
         timed = spent / minutes if minutes else 0.0

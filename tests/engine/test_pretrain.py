@@ -118,6 +118,8 @@ def test_weights_say_how_often_a_source_is_drawn(source):
     right = Source(source.stack, source.described, 1, Window(0, 20, 30, 20))
     with Windows([left, right], card(), 100) as windows:
         cols = [places(windows(np.random.default_rng(s))).min() % 100 for s in range(200)]
+        (chance, of_left), _ = windows.places
+        assert chance == 0.75 and places(of_left(np.random.default_rng(0))).min() % 100 < 10
     assert 0.6 < np.mean(np.array(cols) < 10) < 0.9
 
 

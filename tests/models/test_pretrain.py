@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -163,6 +164,32 @@ def test_a_pool_gives_windows_of_one_shape_and_the_same_ones_again(maestro):
         assert len({tuple(x.shape for x in given.values()) for given in one}) == 1
         for a, b in zip(one, same, strict=True):
             assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_windows_of_a_step_are_of_one_place_where_they_shall_be(maestro):
+    class TwoPlaces:
+        def __init__(self):
+            of = windows(12)
+            self.places = [(0.5, partial(self._lit, of, light)) for light in (0.1, 0.9)]
+
+        def _lit(self, of, light, rng):
+            cube = of(rng)
+            return replace(cube, series={
+                name: replace(s, values=np.full_like(s.values, light))
+                for name, s in cube.series.items()})
+
+        def __call__(self, rng):
+            return self.places[int(rng.integers(2))][1](rng)
+
+    def lights(pool):
+        """Of the windows of each of ten steps."""
+        return [{float(next(x for x in given.values() if x.dtype == np.float32).max())
+                 for given in pool(4, np.random.default_rng(seed))} for seed in range(10)]
+
+    together, mixed = (lights(batches.Pool(TwoPlaces(), maestro.card(), 16, (2, 2), 0, one))
+                       for one in (True, False))
+    assert all(len(found) == 1 for found in together) and len(set.union(*together)) == 2
+    assert any(len(found) == 2 for found in mixed)
 
 
 def test_a_rolled_window_shows_the_same_ground_at_every_place():
