@@ -108,16 +108,34 @@ def dry_pairs(shared: Path) -> dict[str, list[Chip]]:
     patches = data / "crop-worldcereal-patches"
     weeks = data / "s1-s2-flanders-weekly-2024"
     flanders = [sorted(weeks.glob(f"s1*-{way}-*.tif")) for way in ("asc", "desc")]
-    polders = [_radar(f) for f in sorted((patches / "belgium-2018-polders/s1_vv_vh_20m").iterdir())]
     spain_radar = _radar(spain(shared)[0]["sentinel-1"])
     return {
         "Flanders, weeks of one orbit": [
             _pair(*(10 * np.log10(np.maximum(_radar(f), 1e-6)) for f in pair))
             for pair in flanders],
-        "Polders 2018, orbits mixed": _later(polders),
+        "Polders 2018, orbits mixed (trained on)": _later(polders(shared)),
         "Northern Belgium 2019, orbits mixed": _later(_dates(
             patches / "belgium-2019-north" / "s1_vv_vh_20m_stack.tif")),
+        "Tanzania 2021": _later(_dates(
+            patches / "tanzania-2021" / "s1_vv_vh_20m_stack.tif")),
         "Spanish chip beside itself": [_pair(spain_radar, spain_radar)]}
+
+
+def polders(shared: Path) -> list[np.ndarray]:
+    """(2: VV VH, rows, cols) dB of each date of the series of 2018, in order; the one series
+    without a flood that is trained on."""
+    folder = Path(shared) / "data" / "crop-worldcereal-patches" / "belgium-2018-polders"
+    return [_radar(file) for file in sorted((folder / "s1_vv_vh_20m").iterdir())]
+
+
+def still_pair(before: np.ndarray, during: np.ndarray, channel: int) -> Chip:
+    """One channel of two dates on which nothing was flooded.
+
+    Args:
+        before, during: (2: VV VH, rows, cols) dB.
+        channel: 0 or 1.
+    """
+    return _pair(before, during).only(("vv", "vh")[channel])
 
 
 def _radar(path: Path) -> np.ndarray:

@@ -3,6 +3,9 @@
 Radar: darker than the threshold during the flood, and either not so before or fallen by a fifth of
 the distance between the classes (about 2 dB). Optical: a water index above its threshold, and
 not so before. Where both sensors have an answer their probabilities are averaged.
+
+Permanent is what is water on both dates and has not fallen, by a harder test: darker than bare
+fields in absolute terms too (`CAPS`), since an image of fields parts into two classes as well.
 """
 
 from __future__ import annotations
@@ -12,10 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from .scene import OPTICAL, RADAR, calm
-from .survey import Stats, Survey
+from .survey import CAPS, Stats, Survey
+from .thresholds import LEAST_D
 
 _STEEPNESS = 6.0
 """Of the curve from distance to probability: at the middle of a class 0.95."""
+
+_MOST_TRUST = 6.0  # at an Ashman's D of 8 there is no doubt left
 
 LEAST_FALL = 0.2
 """Fall, in distances of the two classes, that makes dark ground flooded that was dark before: less
@@ -27,13 +33,14 @@ class Waters:
     """Probabilities 0..1 of a window, (rows, cols) float32, NaN where no sensor has an answer.
 
     Attributes:
-        before, during: of water on each date.
+        during: of water during the flood.
         flood: of water that came.
+        lasting: of permanent water.
     """
 
-    before: np.ndarray
     during: np.ndarray
     flood: np.ndarray
+    lasting: np.ndarray
 
 
 def thresholds(survey: Survey) -> dict[str, tuple[float, float]]:
@@ -57,6 +64,14 @@ def clearest(survey: Survey) -> tuple[str, Stats]:
                key=lambda pair: (pair[1].source != "cap", pair[1].clearest))
 
 
+def trust(survey: Survey) -> float:
+    """How far apart the two classes are of the clearest image during the flood: Ashman's D beyond
+    what makes two classes, 0..6. Fields part too, but less than water from land."""
+    stats = clearest(survey)[1]
+    distance = np.median([d for _, d in stats.tiles]) if stats.tiles else stats.clearest
+    return float(np.clip(distance - LEAST_D, 0, _MOST_TRUST))
+
+
 def waters(survey: Survey, values: dict[str, np.ndarray], inner: tuple[slice, slice]) -> Waters:
     """Water and flood in the inner part of a window.
 
@@ -66,15 +81,17 @@ def waters(survey: Survey, values: dict[str, np.ndarray], inner: tuple[slice, sl
         inner: the part that is wanted.
     """
     cuts = thresholds(survey)
-    sensors = []
-    radar = [_evidence(survey, c, cuts[c], values[c], inner) for c in RADAR if c in cuts]
-    if radar:
-        sensors.append(_flood(np.mean(radar, axis=0), LEAST_FALL))
-    index = next((c for c in OPTICAL if c in cuts), None)
-    if index:
-        evidence = _evidence(survey, index, cuts[index], values[index], inner)
-        sensors.append(_flood(evidence, np.inf))
-    return Waters(*(_mean([s[k] for s in sensors]) for k in range(3)))
+    answers = []
+    for kind, least_fall in ((RADAR, LEAST_FALL), (OPTICAL, np.inf)):
+        channels = [c for c in kind if c in cuts]
+        if not channels:
+            continue
+        evidence = np.mean([_evidence(survey, c, cuts[c], values[c], inner) for c in channels], 0)
+        harder = np.mean([_harder(survey, c, cuts[c]) for c in channels], 0)
+        during, flood = _flood(evidence, least_fall)
+        lasting = _probability((evidence - harder[:, None, None]).min(0))
+        answers.append((during, flood, np.minimum(lasting, 1 - flood)))
+    return Waters(*(_mean([answer[k] for answer in answers]) for k in range(3)))
 
 
 def _evidence(survey: Survey, channel: str, cut: tuple[float, float], values: np.ndarray,
@@ -82,20 +99,29 @@ def _evidence(survey: Survey, channel: str, cut: tuple[float, float], values: np
     """(2, rows, cols) distance from the threshold to the water's side, in class distances."""
     smooth = np.stack([calm(date)[inner] for date in values])
     sign = -1 if channel in RADAR else 1
-    gaps = [max(s.gap, _least_gap(channel)) for s in survey.stats[channel]]
-    return np.stack([sign * (v - t) / g for v, t, g in zip(smooth, cut, gaps, strict=True)])
+    return np.stack([sign * (v - t) / g
+                     for v, t, g in zip(smooth, cut, _gaps(survey, channel), strict=True)])
 
 
-def _least_gap(channel: str) -> float:
-    """Distance of the classes at least: 6 dB, or 0.3 of an index; noise alone shows less."""
-    return 6.0 if channel in RADAR else 0.3
+def _harder(survey: Survey, channel: str, cut: tuple[float, float]) -> list[float]:
+    """How far on the land's side of the cap the threshold of each date is, in class distances."""
+    sign = -1 if channel in RADAR else 1
+    return [max(sign * (CAPS[channel] - t), 0) / g
+            for t, g in zip(cut, _gaps(survey, channel), strict=True)]
 
 
-def _flood(evidence: np.ndarray, least_fall: float) -> tuple[np.ndarray, ...]:
-    """Probabilities of water before, during, and of flood, from (2, rows, cols) evidence."""
+def _gaps(survey: Survey, channel: str) -> list[float]:
+    """Distance of the classes on each date, but 6 dB, or 0.3 of an index, at least; noise alone
+    shows less."""
+    least = 6.0 if channel in RADAR else 0.3
+    return [max(s.gap, least) for s in survey.stats[channel]]
+
+
+def _flood(evidence: np.ndarray, least_fall: float) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of water during, and of flood, from (2, rows, cols) evidence."""
     before, during = (_probability(e) for e in evidence)
     fell = _probability(evidence[1] - evidence[0] - least_fall)
-    return before, during, np.minimum(during, np.maximum(1 - before, fell))
+    return during, np.minimum(during, np.maximum(1 - before, fell))
 
 
 def _probability(distance: np.ndarray) -> np.ndarray:

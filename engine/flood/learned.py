@@ -3,12 +3,16 @@
 Graph: "radar" (n, k), "optical" (n, m), "seen" (n, 2: radar, optical) -> "probability" (n,).
 Each sensor has a small network of its own; where both were seen their log odds are joined. A
 sensor that was not seen is masked inside the graph: what stands in its features changes nothing.
+
+The log odds are averaged over a few pixels before they are cut, and those of VH are lowered: the
+head has seen floods in VV alone, and knows from dry dates how much more VH of fields resembles one.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +22,22 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import UserError
+from . import features
 from .features import OPTICAL_SIZE, RADAR_SIZE
 from .features import optical_features as optical
 from .features import radar_features as radar
-from .scene import OPTICAL, RADAR
+from .scene import OPTICAL, RADAR, around, box
 from .survey import Survey
 
 BUNDLED = Path(__file__).resolve().parents[2] / "resources" / "heads" / "flood.head.onnx"
 CARD_KEY = "earthprint_card"
+SMOOTH = 5
+"""Side (pixels) of the squares over which log odds are averaged: what makes dry ground look flooded
+is smaller than floods are."""
+
+MARGIN = features.MARGIN + SMOOTH // 2
+"""Pixels around a window that its answers depend on."""
+
 _OPSET, _IR = 17, 8  # read by onnxruntime 1.19 and later
 _TOLERANCE = 1e-4
 
@@ -69,12 +81,13 @@ class FloodHead:
 
     Attributes:
         card: what it is, what it was trained on, how right it was.
-        cut: probability from which it calls a pixel flood, the best on held-back events.
+        cuts: probability from which it calls a pixel flood that radar, optical images or both saw:
+            the best on held-back events of those that leave pairs without a flood dry.
     """
 
     def __init__(self, card: dict, session: onnxruntime.InferenceSession) -> None:
         self.card, self._session = card, session
-        self.cut: float = card["cut"]
+        self.cuts: dict[str, float] = card["cuts"]
 
     @classmethod
     def open(cls, path: Path = BUNDLED, threads: int = 1) -> FloodHead:
@@ -129,39 +142,48 @@ class FloodHead:
 
         Args:
             survey: of the whole scene.
-            values: channel to (2, rows, cols), `features.MARGIN` pixels wider than the inner part.
+            values: channel to (2, rows, cols), `MARGIN` pixels wider than the inner part.
             inner: the part that is wanted.
         """
-        other = None
-        if all(c in values for c in OPTICAL):
-            other = optical(values, inner)
-        parts = []
-        for channel in (c for c in RADAR if c in values):
-            table = radar(survey, channel, values[channel], inner)
-            parts.append(self._plane(table, other))
-        if not parts and other is not None:
-            parts.append(self._plane(None, other))
-        return np.mean(parts, axis=0)
+        wide, within = around(inner, SMOOTH // 2, next(iter(values.values())).shape)
+        other = optical(values, wide) if all(c in values for c in OPTICAL) else None
+        tables = [radar(survey, c, values[c], wide) for c in RADAR if c in values]
+        shift = self.card["radar shift"][radar_set(values)] if tables else 0.0
+        return np.mean([1 / (1 + np.exp(-self._log_odds(table, other, shift)[within]))
+                        for table in tables or [None]], axis=0)
 
-    def with_thresholds(self, learned: np.ndarray, classical: np.ndarray, seen: str
+    def with_thresholds(self, learned: np.ndarray, classical: np.ndarray, trust: float, seen: str
                         ) -> tuple[np.ndarray, float]:
         """Probability of flood by this head's and the classical detector's, and its own cut.
 
         Args:
             learned: probabilities of this head.
             classical: of the classical detector, not nearer to 0 and 1 than they deserve.
-            seen: by which sensors, "radar", "optical" or "both".
+            trust: in the classical detector, by how far apart the scene's classes are.
+            seen: by what, a `radar_set`, "optical", or "both" sensors.
         """
         w = self.card["with thresholds"][seen]
-        odds = w["learned"] * logit(learned) + w["thresholds"] * logit(classical) + w["bias"]
+        odds = (w["learned"] * logit(learned) + w["thresholds"] * trust * logit(classical)
+                + w["bias"])
         return (1 / (1 + np.exp(-odds))).astype(np.float32), w["cut"]
 
-    def _plane(self, radar_table: np.ndarray | None, optical_table: np.ndarray | None
-               ) -> np.ndarray:
+    def _log_odds(self, radar_table: np.ndarray | None, optical_table: np.ndarray | None,
+                  shift: float) -> np.ndarray:
+        """(rows, cols) log odds, averaged over squares, the radar's lowered by a shift."""
         shape = (radar_table if radar_table is not None else optical_table).shape[:2]
         flat = [t.reshape(-1, t.shape[2]) if t is not None else None
                 for t in (radar_table, optical_table)]
-        return self.probabilities(*flat).reshape(shape)
+        odds = logit(self.probabilities(*flat))
+        if shift:
+            seen = [np.zeros(len(odds), bool) if t is None else ~np.isnan(t).any(1) for t in flat]
+            weight = np.where(seen[1], self.card["joined"]["radar"], 1.0) * seen[0]
+            odds = (odds - shift * weight).astype(np.float32)
+        return box(odds.reshape(shape), SMOOTH)
+
+
+def radar_set(channels: Iterable[str]) -> str:
+    """Name in the card of the radar channels among some."""
+    return " ".join(c for c in RADAR if c in channels)
 
 
 def can_see(channels: tuple[str, ...]) -> bool:

@@ -14,6 +14,7 @@ import rasterio
 from rasterio.windows import Window as RasterioWindow
 
 from ..context import JobContext, Pace
+from ..errors import UserError
 from ..rasters.areas import AreaCount, Areas
 from ..rasters.grid import Grid, Window
 from ..rasters.legend import NODATA, Legend, LegendClass
@@ -21,11 +22,10 @@ from ..rasters.patches import Patches, PatchFinder, write_polygons
 from ..rasters.raster import RasterWriter, check_space
 from ..rasters.styles import PERCENT
 from ..rasters.vector import VectorFile
-from .classical import clearest, waters
-from .features import MARGIN
+from .classical import clearest, trust, waters
 from .ground import KnownWater, Terrain, Zones
-from .learned import FloodHead
-from .scene import OPTICAL, RADAR, Scene, with_margin
+from .learned import MARGIN, FloodHead, radar_set
+from .scene import OPTICAL, RADAR, Scene, around, with_margin
 from .survey import Survey
 
 DRY, PERMANENT, FLOOD, UNFIT, UNSEEN_BEFORE, UNSEEN = range(6)
@@ -53,6 +53,11 @@ SHARE_WITHOUT_CLASSES = 0.3
 is told in terms of the scene, and a scene that is all flood looks to it like one that is all
 dry."""
 
+NOTHING_SEEN = ("No pixel was seen both before and during the flood. Choose images of one place, "
+                "and check their cloud masks.")
+_ALL_UNFIT = ("All ground that was seen is left out as steep or high. Raise Steepest ground or "
+              "Highest ground, or leave Elevation empty.")
+
 _ROWS, _COLS = 256, 512  # pixels of a strip and of a block of it
 _LEAST = 0.01  # thresholds are never surer than this, so that the learned one can be heard
 
@@ -79,47 +84,52 @@ class Detectors:
         """What they say about a window."""
         wide, inner = with_margin(window, MARGIN if self.head else 1, scene.grid.shape)
         values = scene.read(wide)
-        close = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in inner)
-        within = tuple(slice(s.start - c.start, s.stop - c.start)
-                       for s, c in zip(inner, close, strict=True))
-        water = waters(self.survey, {c: v[:, close[0], close[1]] for c, v in values.items()},
+        close, within = around(inner, 1, (wide.rows, wide.cols))
+        water = waters(self.survey, {c: v[(slice(None), *close)] for c, v in values.items()},
                        within)
         seen = [np.any([np.isfinite(v[date][inner]) for v in values.values()], axis=0)
                 for date in (0, 1)]
+        sets = _seen_by({c: v[(slice(None), *inner)] for c, v in values.items()})
         parts, cuts = [], []
         if self.thresholds:
             parts.append(water.flood)
-            cuts.append(0.5)
+            cuts.append(np.float32(0.5))
         if self.head is not None:
             parts.append(self.head.flood(self.survey, values, inner))
-            cuts.append(self.head.cut)
-        flood, cut = self._joined(parts, cuts, {c: v[(slice(None), *inner)]
-                                                for c, v in values.items()})
-        return Block(parts, cuts, flood, cut, water.before, water.during, seen[0], seen[1])
+            cuts.append(np.select(list(sets.values()), [self.head.cuts[name] for name in sets]))
+        flood, cut = self._joined(parts, cuts, sets, radar_set(values))
+        return Block(parts, cuts, flood, cut, water.lasting, seen[0], seen[1])
 
-    def _joined(self, parts: list[np.ndarray], cuts: list[float], values: dict[str, np.ndarray]
-                ) -> tuple[np.ndarray, np.ndarray | float]:
+    def _joined(self, parts: list[np.ndarray], cuts: list[np.ndarray], sets: dict[str, np.ndarray],
+                channels: str) -> tuple[np.ndarray, np.ndarray]:
         """Probability of flood and the cut from which it counts; where one detector has no
         answer, the other's."""
         if len(parts) == 1:
             return parts[0], cuts[0]
         classical, learned = parts
-        joined, cut = np.where(np.isnan(learned), classical, learned), np.where(
-            np.isnan(learned), *cuts)
-        radar, optical = (np.any([np.isfinite(values[c]).all(0) for c in kind if c in values]
-                                 or [np.zeros(learned.shape, bool)], axis=0)
-                          for kind in (RADAR, OPTICAL))
-        two = np.isfinite(classical) & np.isfinite(learned)
-        for seen, part in (("radar", radar & ~optical), ("optical", optical & ~radar),
-                           ("both", radar & optical)):
-            both, own = self.head.with_thresholds(learned, np.clip(classical, _LEAST, 1 - _LEAST),
-                                                  seen)
+        blind = np.isnan(learned)
+        joined, cut = np.where(blind, classical, learned), np.where(blind, *cuts)
+        for name, part in sets.items():
+            two = part & np.isfinite(classical) & ~blind
+            if not two.any():
+                continue
             if clearest(self.survey)[1].source == "cap":
                 share = SHARE_WITHOUT_CLASSES
                 both, own = share * learned + (1 - share) * classical, 0.5
-            joined = np.where(part & two, both, joined)
-            cut = np.where(part & two, own, cut)
+            else:
+                both, own = self.head.with_thresholds(
+                    learned, np.clip(classical, _LEAST, 1 - _LEAST), trust(self.survey),
+                    channels if name == "radar" else name)
+            joined, cut = np.where(two, both, joined), np.where(two, own, cut)
         return joined, cut
+
+
+def _seen_by(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """(rows, cols) bool: where radar alone, optical images alone or both saw both dates."""
+    nothing = np.zeros(next(iter(values.values())).shape[1:], bool)
+    radar, optical = (np.any([np.isfinite(values[c]).all(0) for c in kind if c in values]
+                             or [nothing], axis=0) for kind in (RADAR, OPTICAL))
+    return {"radar": radar & ~optical, "optical": optical & ~radar, "both": radar & optical}
 
 
 @dataclass(frozen=True)
@@ -129,19 +139,18 @@ class Block:
     Attributes:
         parts: probability of flood by thresholds, by the head, or by one of them; NaN where it
             has no answer.
-        cuts: from which of them each calls a pixel flood.
+        cuts: from which of them each calls a pixel flood, a number or one a pixel.
         flood: probability of flood by all detectors.
-        cut: from which it counts, a number or one a pixel.
-        before, during: probability of water on each date, by thresholds.
+        cut: from which it counts, likewise.
+        lasting: probability of permanent water, by thresholds.
         seen_before, seen_during: whether any sensor saw the pixel.
     """
 
     parts: list[np.ndarray]
-    cuts: list[float]
+    cuts: list[np.ndarray]
     flood: np.ndarray
-    cut: np.ndarray | float
-    before: np.ndarray
-    during: np.ndarray
+    cut: np.ndarray
+    lasting: np.ndarray
     seen_before: np.ndarray
     seen_during: np.ndarray
 
@@ -149,10 +158,10 @@ class Block:
                 ) -> tuple[np.ndarray, np.ndarray]:
         """(rows, cols) uint8 classes, and confidence in percent, NODATA without an answer.
 
-        Water of both dates that is no flood is permanent, where no layer tells it.
+        Lasting water that is no flood is permanent, where no layer tells it.
         """
         flood = self.flood
-        wet = np.nan_to_num(np.minimum(self.before, self.during))
+        wet = np.nan_to_num(self.lasting)
         known = np.isfinite(flood)
         lasting = permanent if permanent is not None else wet > 0.5
         classes = np.where(flood > self.cut, FLOOD, np.where(lasting, PERMANENT, DRY))
@@ -227,6 +236,9 @@ def map_flood(scene: Scene, detectors: Detectors, ground: Ground, outputs: Outpu
         least_ha: smaller patches of flood become dry.
         tags: metadata of the files.
         context: progress, cancellation and a folder.
+
+    Raises:
+        UserError: no pixel has an answer.
     """
     grid, folder = scene.grid, context.folder
     check_space(folder / "numbers.tif", 10 * grid.full.size)
@@ -247,6 +259,9 @@ def map_flood(scene: Scene, detectors: Detectors, ground: Ground, outputs: Outpu
                 context.part(0, 0.8))
         patches = finder.patches(least_ha)
         count = _finish(grid, patches, out, ground.zones, folder, context.part(0.8, 0.92))
+        areas = count.areas(ANSWERS)
+        if not areas.total:
+            raise UserError(_ALL_UNFIT if count.pixels[UNFIT] else NOTHING_SEEN)
         if polygons is not None:
             context.progress(0.92, "Drawing patches")
             write_polygons(polygons, folder / "kept.tif", patches, "confidence")
@@ -254,7 +269,7 @@ def map_flood(scene: Scene, detectors: Detectors, ground: Ground, outputs: Outpu
             _write_zones(zones, ground.zones)
         context.progress(0.96, "Saving")
     agreement = float(votes[0] / votes[1]) if votes[1] else float("nan")
-    return Mapped(count.areas(ANSWERS), count.areas(LEGEND), patches, agreement)
+    return Mapped(areas, count.areas(LEGEND), patches, agreement)
 
 
 def _detect(scene: Scene, detectors: Detectors, ground: Ground, finder: PatchFinder,

@@ -113,6 +113,18 @@ def with_margin(window: Window, margin: int, shape: tuple[int, int]
     return Window(top, left, bottom - top, right - left), inner
 
 
+def around(inner: tuple[slice, slice], margin: int, shape: tuple[int, ...]
+           ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """A part of an array grown by a margin within its last two axes, and where the part lies in
+    it."""
+    spans = [part.indices(size) for part, size in zip(inner, shape[-2:], strict=True)]
+    wide = [slice(max(start - margin, 0), min(stop + margin, size))
+            for (start, stop, _), size in zip(spans, shape[-2:], strict=True)]
+    within = [slice(start - w.start, stop - w.start)
+              for (start, stop, _), w in zip(spans, wide, strict=True)]
+    return (wide[0], wide[1]), (within[0], within[1])
+
+
 def sample_windows(grid: Grid, side: int, most: int) -> Iterator[Window]:
     """At most about `most` windows evenly over a grid; all of it where it is small."""
     rows, cols = (-(-n // side) for n in grid.shape)

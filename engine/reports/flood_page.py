@@ -159,7 +159,7 @@ class FloodPage:
             said = "; ".join(f"{escape(k)} {v}" for k, v in results.items())
             words.append("<p>The learned detector was trained on "
                          f"{escape(self.card['training'][0]['set'])}"
-                         + (f"; IoU of flood there on held-back events: {said}" if said else "")
+                         + (f"; on held-back events: {said}" if said else "")
                          + ". How right this map is was not measured: visit points drawn at "
                          "random in each class.</p>")
         words.append("<p>Water under trees and between houses brightens radar and is missed; wind "

@@ -15,6 +15,7 @@ from ..flood.ground import REACH_M, KnownWater, Terrain, Zones
 from ..flood.learned import BUNDLED, FloodHead, can_see
 from ..flood.mapping import (
     FLOOD,
+    NOTHING_SEEN,
     PERMANENT,
     UNFIT,
     UNSEEN,
@@ -70,6 +71,7 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
                     f"channels {describe(pair.channels)}")
         ground = _ground(params, pair, files)
         found = survey(pair, context.part(0.05, 0.2))
+        _check_seen(found)
         head = _head(method, pair, context)
         _check_classes(found, method, head is not None, Path(params["after"][0]).name, context)
         _log_thresholds(found, context)
@@ -143,6 +145,12 @@ def _head(method: str, pair: FloodPair, context: JobContext) -> FloodHead | None
     return None
 
 
+def _check_seen(found: Survey) -> None:
+    """Refuse a date of which no image holds data: thresholds have nothing to come from."""
+    if not all(any(both[date].counts.any() for both in found.stats.values()) for date in (0, 1)):
+        raise UserError(NOTHING_SEEN)
+
+
 def _check_classes(found: Survey, method: str, learned: bool, name: str, context: JobContext
                    ) -> None:
     """Say where no image shows two classes; thresholds alone cannot work then."""
@@ -213,7 +221,9 @@ def _method(params: dict[str, Any], method: str, head: FloodHead | None) -> dict
     if params.get("permanent_water"):
         entries["Permanent water"] = Path(params["permanent_water"]).name.partition("|")[0]
     else:
-        entries["Permanent water"] = "water on both dates, by thresholds"
+        entries["Permanent water"] = (
+            f"water on both dates, by thresholds; in radar darker than {CAPS['vv']:g} dB (VV) or "
+            f"{CAPS['vh']:g} dB (VH)")
     if params.get("dem"):
         entries["Left out"] = (
             f"steeper than {_number(params, 'max_slope', 5):g} degrees, or more than "

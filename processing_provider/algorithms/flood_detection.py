@@ -101,7 +101,7 @@ class FloodDetection(EarthprintAlgorithm):
                 ),
                 tr(
                     "Polygons, or a raster whose values above 0 are water. Empty: what is water on "
-                    "both dates."
+                    "both dates, in radar darker than -15.5 dB (VV) or -23 dB (VH)."
                 ),
             ),
             with_help(

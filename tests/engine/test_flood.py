@@ -17,7 +17,15 @@ from earthprint.engine.errors import Cancelled, UserError
 from earthprint.engine.flood.features import OPTICAL_SIZE, RADAR_SIZE, radar_features
 from earthprint.engine.flood.ground import Terrain, slope
 from earthprint.engine.flood.learned import BUNDLED, FloodHead
-from earthprint.engine.flood.mapping import DRY, FLOOD, PERMANENT, UNFIT, UNSEEN, UNSEEN_BEFORE
+from earthprint.engine.flood.mapping import (
+    DRY,
+    FLOOD,
+    PERMANENT,
+    UNFIT,
+    UNSEEN,
+    UNSEEN_BEFORE,
+    Detectors,
+)
 from earthprint.engine.flood.scene import box, calm, index
 from earthprint.engine.flood.survey import survey
 from earthprint.engine.flood.thresholds import (
@@ -172,11 +180,12 @@ def test_flood_and_permanent_water(images, tmp_path, method, least):
     assert share(classes, new) > least
     lake = classes[14:56, 14:56]
     assert (lake == PERMANENT).mean() > 0.97
-    assert result["flood_ha"] == pytest.approx((classes == FLOOD).sum() * 0.01)
+    assert result["flood_ha"] == pytest.approx((classes == FLOOD).sum() * 0.01, rel=2e-3)
     meta, _, raw, fields = pyogrio.raw.read(params["polygons"])
     areas = dict(zip(meta["fields"], fields, strict=True))["area_ha"]
     assert areas.sum() == pytest.approx(result["flood_ha"]) and (np.diff(areas) <= 0).all()
-    assert shapely.area(shapely.from_wkb(raw)).sum() / 1e4 == pytest.approx(result["flood_ha"])
+    assert shapely.area(shapely.from_wkb(raw)).sum() / 1e4 == pytest.approx(
+        result["flood_ha"], rel=2e-3)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Histogram of VV" in page and "hectares" not in page.split("<title>")[1][:80]
     assert result["season"] == ["2024-06-13", "2024-06-13"]
@@ -301,11 +310,12 @@ def test_another_extent_gives_the_same_map(images, tmp_path):
 def test_each_detector_has_a_cut_of_its_own():
     head = FloodHead.open()
     learned = np.linspace(0.01, 0.99, 50)
-    for seen in ("radar", "optical", "both"):
-        joined, cut = head.with_thresholds(learned, np.full(50, 0.5), seen)
-        assert 0 < head.cut < 1 and 0 < cut < 1 and (np.diff(joined) >= 0).all()
-        surer, _ = head.with_thresholds(learned, np.full(50, 0.9), seen)
-        assert (surer > joined).all()
+    assert all(0 < head.cuts[seen] < 1 for seen in ("radar", "optical", "both"))
+    for seen in ("vv", "vh", "vv vh", "optical", "both"):
+        joined, cut = head.with_thresholds(learned, np.full(50, 0.5), 2.0, seen)
+        assert 0 < cut < 1 and (np.diff(joined) >= 0).all()
+        surer, _ = head.with_thresholds(learned, np.full(50, 0.9), 2.0, seen)
+        assert (surer >= joined).all()
 
 
 def test_pixels_that_were_not_seen_say_why(images, tmp_path):
@@ -318,7 +328,30 @@ def test_pixels_that_were_not_seen_say_why(images, tmp_path):
     result = run(params, JobContext(folder=tmp_path))
     classes = mapped(params)
     assert (classes[:8] == UNSEEN_BEFORE).all() and (classes[150:] == UNSEEN).all()
-    assert result["no_answer_ha"] == pytest.approx(18 * SIZE * 0.01)
+    assert result["no_answer_ha"] == pytest.approx(18 * SIZE * 0.01, rel=2e-3)
+
+
+@pytest.mark.parametrize("method", ["both", "thresholds", "embeddings"])
+@pytest.mark.parametrize("case", ["empty", "halves", "elsewhere"])
+def test_a_map_without_any_answer_is_refused(tmp_path, method, case):
+    values, _ = scene()
+    before, after = radar(tmp_path, values)
+    with rasterio.open(after, "r+") as file:
+        if case == "elsewhere":
+            file.transform = from_origin(600000, 5100000, 10, 10)
+        else:
+            left = slice(0, SIZE if case == "empty" else SIZE // 2)
+            file.write(np.where(np.arange(SIZE) < left.stop, np.nan, values[1]).astype("float32"))
+    if case == "halves":
+        with rasterio.open(before, "r+") as file:
+            file.write(np.where(np.arange(SIZE) < SIZE // 2, values[0], np.nan).astype("float32"))
+    out, folder = tmp_path / "out", tmp_path / "work"
+    out.mkdir(), folder.mkdir()
+    params = {"before": [before], "after": [after], "output": str(out / "flood.tif"),
+              "polygons": str(out / "a.gpkg"), "report": str(out / "r.html"), "method": method}
+    with pytest.raises(UserError, match="No pixel was seen both before and during the flood"):
+        run(params, JobContext(folder=folder))
+    assert not list(out.iterdir())
 
 
 def test_permanent_water_from_polygons_and_from_a_raster(images, tmp_path):
@@ -353,6 +386,15 @@ def test_steep_and_high_ground_is_left_out(images, tmp_path):
     assert not high[:, :125].any() and high[:, 127:].all()
 
 
+def test_a_map_of_steep_ground_alone_is_refused(images, tmp_path):
+    params, _ = images
+    height = np.tile(np.float32(3.0) * np.arange(SIZE, dtype=np.float32), (1, SIZE, 1))
+    params["dem"] = write(tmp_path / "dem.tif", height, ("height",))
+    with pytest.raises(UserError, match="left out as steep or high. Raise Steepest ground"):
+        run(params, JobContext(folder=tmp_path))
+    assert not Path(params["output"]).exists()
+
+
 def test_hectares_of_zones(images, tmp_path):
     params, _ = images
     left, top = 500000, 5100000
@@ -365,7 +407,8 @@ def test_hectares_of_zones(images, tmp_path):
     result = run(params, JobContext(folder=tmp_path))
     classes = mapped(params)
     rows = {row["name"]: row for row in result["zones"]}
-    assert rows["west"]["flood_ha"] == pytest.approx((classes[:, :80] == FLOOD).sum() * 0.01)
+    assert rows["west"]["flood_ha"] == pytest.approx(
+        (classes[:, :80] == FLOOD).sum() * 0.01, rel=2e-3)
     assert sum(r["flood_ha"] for r in rows.values()) == pytest.approx(result["flood_ha"])
     meta, _, _, fields = pyogrio.raw.read(params["zone_areas"])
     assert list(dict(zip(meta["fields"], fields, strict=True))["name"]) == ["west", "east"]
@@ -437,6 +480,17 @@ def test_no_sensor_in_common(tmp_path):
             JobContext(folder=tmp_path))
 
 
+def test_fields_of_two_kinds_are_no_lake(tmp_path):
+    """An image of dark and bright fields parts into two classes, and none of them is water."""
+    values, _ = scene()
+    fields = np.where(values < np.array([-14, -21])[:, None, None], values + 8, values)
+    before, after = radar(tmp_path, fields)
+    params = {"before": [before], "after": [after], "output": str(tmp_path / "flood.tif"),
+              "method": "thresholds"}
+    run(params, JobContext(folder=tmp_path))
+    assert not (mapped(params) == PERMANENT).any()
+
+
 def test_a_cancelled_run_leaves_nothing(images, tmp_path):
     params, _ = images
     out = tmp_path / "out"
@@ -476,8 +530,23 @@ def test_the_bundled_head_on_real_floods(shared):
     for chip in ombria(shared, "event-albania-2021"):
         part = chip.only("vv")
         look = survey(part, JobContext())
-        learned = head.flood(look, part.values, (slice(None), slice(None))) > head.cut
+        learned = head.flood(look, part.values, (slice(None), slice(None))) > head.cuts["radar"]
         dark = box(part.values["vv"][1], 3) < look.stats["vv"][1].cut.threshold
         for k, flood in enumerate((learned, dark)):
             found[k] += (flood & chip.truth).sum(), (flood | chip.truth).sum()
     assert found[0, 0] / found[0, 1] > max(found[1, 0] / found[1, 1], 0.4)
+
+
+@pytest.mark.parametrize("channels", [("vv",), ("vh",), ("vv", "vh")])
+def test_a_dry_year_stays_dry(shared, channels):
+    """Sentinel-1 over fields that the head has not seen; a guard, the figures stand in
+    docs/evaluation.md."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+    from flood_sets import dry_pairs
+
+    head, found = FloodHead.open(), []
+    for chip in dry_pairs(shared)["Northern Belgium 2019, orbits mixed"]:
+        part = chip.only(*channels)
+        block = Detectors(survey(part, JobContext()), True, head).block(part, part.grid.full)
+        found.append(block.flood > block.cut)
+    assert np.mean(found) < 0.03
