@@ -15,9 +15,12 @@ from pathlib import Path
 
 from .context import JobContext
 from .errors import UserError
+from .outputs import check_outputs
 
 #: Parameters that every job takes: budget in MB, processors, "auto" | "cpu" | "cuda".
 COMMON = ("memory_mb", "threads", "device")
+#: Parameters that are lists of paths; a single path may be given as it is.
+PATHS = ("input", "before", "after", "sources", "parts")
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ def _job(summary: str, required: str, optional: str) -> Job:
     return Job(summary, tuple((required + " " + optional).split()), tuple(required.split()))
 
 
-_HEAD = "labels layer more_labels more_labels_layer field features model cutoff folds block_m seed"
+_HEAD = ("labels layer band ignored more_labels more_labels_layer field features model cutoff "
+         "folds block_m seed")
 
 JOBS: dict[str, Job] = {
     "build_stack": _job(
@@ -50,7 +54,7 @@ JOBS: dict[str, Job] = {
         "input output", "encoder extent start end upsample weather weather_units"),
     "train_head": _job(
         "Train a head of classes or of numbers on embeddings, band series or both.",
-        "input labels field output", f"{_HEAD} target unit encoder extent report command"),
+        "input labels output", f"{_HEAD} target unit encoder extent report command"),
     "apply_head": _job(
         "Map classes with a trained head.",
         "input head output",
@@ -152,7 +156,9 @@ def run(name: str, params: dict[str, object], context: JobContext) -> dict[str, 
     lacking = [p for p in job.required if params.get(p) in (None, "", [])]
     if lacking:
         raise UserError(f"{name} needs the parameter {', '.join(lacking)}.")
-    given = {key: value for key, value in params.items() if value is not None}
+    given = {key: [value] if key in PATHS and isinstance(value, str) else value
+             for key, value in params.items() if value is not None}
+    check_outputs(given)
     budget = {key: given.pop(key) for key in COMMON if key in given}
     task: Callable[[dict, JobContext], dict] = importlib.import_module(
         f"earthprint.engine.tasks.{name}").run
@@ -166,10 +172,13 @@ def run(name: str, params: dict[str, object], context: JobContext) -> dict[str, 
 
 
 def _storage_error(failure: OSError) -> Exception:
-    """A full disk or a read-only folder in words; anything else as it is."""
+    """A full disk, a file that may not be opened or a read-only folder in words, or as it is."""
     where = failure.filename or "the output folder"
     if failure.errno == 28:
         return UserError(f"The disk is full ({where}). Free some space or choose another folder.")
-    if failure.errno in (13, 30):
+    if failure.errno == 13:
+        return UserError(f"There is no permission to open {where}. Choose another file or folder, "
+                         "or change its permissions.")
+    if failure.errno == 30:
         return UserError(f"Folder {Path(where).parent} is read-only. Choose another.")
     return failure

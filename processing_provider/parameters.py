@@ -15,8 +15,6 @@ from qgis.core import (
     QgsProcessingParameterDefinition,
     QgsProcessingParameterEnum,
     QgsProcessingParameterExtent,
-    QgsProcessingParameterFeatureSource,
-    QgsProcessingParameterField,
     QgsProcessingParameterFile,
     QgsProcessingParameterFileDestination,
     QgsProcessingParameterMultipleLayers,
@@ -172,33 +170,6 @@ def cutoff() -> Parameter:
     )
 
 
-def labels(*, optional: bool = False) -> list[Parameter]:
-    """LABELS and FIELD: places of known class."""
-    return [
-        with_help(
-            QgsProcessingParameterFeatureSource(
-                "LABELS",
-                tr("Labels"),
-                [
-                    QgsProcessing.SourceType.TypeVectorPoint,
-                    QgsProcessing.SourceType.TypeVectorPolygon,
-                ],
-                optional=optional,
-            ),
-            tr(
-                "Points or polygons of known class, in any coordinate system. A few parcels of "
-                "each class are enough for a first map."
-            ),
-        ),
-        with_help(
-            QgsProcessingParameterField(
-                "FIELD", tr("Class field"), parentLayerParameterName="LABELS", optional=optional
-            ),
-            tr("The field of the labels that holds the class, as text or as a number."),
-        ),
-    ]
-
-
 def head(*, optional: bool = False) -> Parameter:
     """HEAD: a trained head from a file."""
     return with_help(
@@ -210,79 +181,6 @@ def head(*, optional: bool = False) -> Parameter:
             "embeddings."
         ),
     )
-
-
-def more_labels() -> Parameter:
-    """MORE_LABELS: a second layer of labels, which is how labels grow."""
-    return with_help(
-        QgsProcessingParameterFeatureSource(
-            "MORE_LABELS",
-            tr("More labels"),
-            [
-                QgsProcessing.SourceType.TypeVectorPoint,
-                QgsProcessing.SourceType.TypeVectorPolygon,
-            ],
-            optional=True,
-        ),
-        tr(
-            "Added to Labels, such as labelled places of Suggest samples. The class field has "
-            "the same name; features without a class are ignored."
-        ),
-        advanced=True,
-    )
-
-
-def training() -> list[Parameter]:
-    """MORE_LABELS, FEATURES, MODEL, FOLDS, BLOCK: how a head is trained and tested."""
-    return [
-        more_labels(),
-        choice(
-            "FEATURES",
-            tr("Learn from"),
-            FEATURES,
-            tr(
-                "Embeddings, the rasters' own band series, or both. Automatic tests all three on "
-                "blocks of ground that were held back and takes the best; the report shows them."
-            ),
-            advanced=True,
-        ),
-        choice(
-            "MODEL",
-            tr("Kind of head"),
-            MODELS,
-            tr(
-                "Automatic joins the calibrated probabilities of four models, two on embeddings "
-                "and two on the band series, and takes something simpler where that is clearly "
-                "better on blocks of ground that were held back; it maps about 100 000 pixels a "
-                "second and processor. Logistic regression is the fast choice, small and good on "
-                "embeddings; a random forest or boosting suit band series; nearest neighbours "
-                "suit very few labels; mlp is a small neural network. The convolutional decoder "
-                "looks at the ground around each pixel: for textures and edges, slower to train, "
-                "for classes only. For numbers automatic compares ridge regression, a forest and "
-                "boosting, and logistic means ridge regression."
-            ),
-            advanced=True,
-        ),
-        number(
-            "FOLDS",
-            tr("Folds"),
-            5,
-            tr("Into how many parts the labels are split for the test of accuracy."),
-            minimum=2,
-            maximum=20,
-        ),
-        number(
-            "BLOCK",
-            tr("Block size (m)"),
-            None,
-            tr(
-                "Labels within one block of ground are held back together, so that the test is "
-                "not made on neighbours of the training pixels. Empty: chosen from the labels."
-            ),
-            minimum=0,
-            whole=False,
-        ),
-    ]
 
 
 def smoothing() -> list[Parameter]:

@@ -38,10 +38,13 @@ KEYS = {
     "BLOCK": "block_m",
     "MEMORY": "memory_mb",
     "MIN_DISTANCE": "min_distance_m",
+    "LABEL_RASTER": "labels",
+    "LABEL_BAND": "band",
+    "LABEL_IGNORE": "ignored",
 }
 RASTERS, SOURCE, EXTENT, DATE = "multilayer", "source", "extent", "datetime"
 POINT = "point"
-RASTER, FILE = "raster", "file"
+RASTER, BAND, FILE = "raster", "band", "file"
 CHOICE, NUMBER, SWITCH = "enum", "number", "boolean"
 LAYER_OUTPUTS = ("rasterDestination", "vectorDestination")
 
@@ -104,6 +107,8 @@ class Values:
         if kind == RASTER:
             layer = algorithm.parameterAsRasterLayer(*given)
             return raster_path(layer) if layer is not None else None
+        if kind == BAND:
+            return algorithm.parameterAsInt(*given) or None
         if kind == CHOICE:
             word = algorithm.parameterAsEnumString(*given)
             # encoders have names, "automatic" is one of them

@@ -16,13 +16,14 @@ from rasterio.windows import Window as RasterioWindow
 
 from ..context import JobContext, Pace
 from ..errors import UserError
+from ..rasters.class_names import Names, names_of
 from ..rasters.grid import Grid, Window
 from ..rasters.legend import COLORS
-from .legends import Names, names_of
 
 _ROWS, _COLS = 512, 8192  # of a block
 _MOST_VALUE = 65535
 _MOST_CLASSES = 250
+_MOST_NAMELESS = 100  # classes that nobody named; a terrain model of one valley has more values
 _SIDE = 256  # pixels of a square in which places are looked up together
 
 
@@ -197,6 +198,10 @@ class ClassMap:
         nameless = [v for v in present if names and v not in names]
         if len(nameless) == len(present):  # a legend of something else
             names, nameless = {}, []
+        if not names and len(present) > _MOST_NAMELESS:
+            raise UserError(f"{self.path.name} holds {len(present)} values without names; that "
+                            "looks like measurements, no classes. Choose a map of classes, or "
+                            "name its values.")
         colors = self._colors(names, present)
         classes = tuple(
             MapClass(v, names.get(v, (f"{v}", ""))[0], colors[v], int(pixels[v]),

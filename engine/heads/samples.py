@@ -341,18 +341,26 @@ def _crs_of(info: dict, grid: Grid, path: Path, context: JobContext) -> CRS | No
 def outside_error(field: Field, grid: Grid) -> UserError:
     """The sentence that says how far the features lie from the grid."""
     info = pyogrio.read_info(field.path, layer=field.layer, force_total_bounds=True)
-    name = info["crs"] or "unknown"
-    distance = ""
-    if info["total_bounds"] is not None and np.isfinite(info["total_bounds"]).all():
-        try:
-            bounds = info["total_bounds"]
-            if field.crs is not None and field.crs != grid.crs:
-                bounds = transform_bounds(field.crs, grid.crs, *bounds)
-            distance = _apart(bounds, grid)
-        except Exception as error:  # PROJ cannot always place bounds; the sentence stays useful
-            LOG.info("bounds not placed: %s", error)
+    name, bounds, distance = info["crs"] or "unknown", info["total_bounds"], ""
+    if bounds is not None and np.isfinite(bounds).all():
+        distance = distance_apart(bounds, field.crs, grid)
     return UserError(f"{field.path.name} lies {distance}outside the rasters. Check its CRS "
                      f"({name if len(name) < 40 else 'user-defined'}).")
+
+
+def distance_apart(bounds: tuple[float, float, float, float], crs: CRS | None,
+                   grid: Grid) -> str:
+    """Distance of a box (left, bottom, right, top) from a grid as "12 km "; empty where they meet.
+
+    Empty too where PROJ cannot place the box, so that a sentence around it stays useful.
+    """
+    try:
+        if crs is not None and grid.crs is not None and crs != grid.crs:
+            bounds = transform_bounds(crs, grid.crs, *bounds)
+    except Exception as error:  # of several kinds
+        LOG.info("bounds not placed: %s", error)
+        return ""
+    return _apart(bounds, grid)
 
 
 def _apart(bounds: tuple[float, float, float, float], grid: Grid) -> str:

@@ -38,12 +38,14 @@ def corrected_areas(areas: Areas, training: Training) -> dict[int, CorrectedArea
     size, blocks = len(values), int(training.folds.block.max()) + 1
     truth, mapped = training.labels.classes, training.chosen.probabilities.argmax(1)
     flat = (training.folds.block * size + mapped) * size + truth
-    matrices = np.bincount(flat, minlength=blocks * size * size).reshape(blocks, size, size)
+    # samples of a raster were drawn evenly over classes, which do not cover the ground evenly
+    matrices = np.bincount(flat, training.labels.weights,
+                           blocks * size * size).reshape(blocks, size, size)
     held = np.unique(training.folds.block)
     draws = np.random.default_rng(training.seed).multinomial(
         len(held), np.full(len(held), 1 / len(held)), _DRAWS)
-    drawn = np.tensordot(draws, matrices[held].astype(float), 1)
-    estimate = corrected(matrices.sum(0).astype(float), hectares)
+    drawn = np.tensordot(draws, matrices[held], 1)
+    estimate = corrected(matrices.sum(0), hectares)
     low, high = np.quantile([corrected(m, hectares) for m in drawn], [0.025, 0.975], axis=0)
     return {v: CorrectedArea(float(e), float(a), float(b))
             for v, e, a, b in zip(values, estimate, low, high, strict=True)}
@@ -53,7 +55,8 @@ def corrected(matrix: np.ndarray, hectares: np.ndarray) -> np.ndarray:
     """(c,) areas of the true classes.
 
     Args:
-        matrix: (c, c) counts, rows = map, columns = truth; a row without counts is believed.
+        matrix: (c, c) weighted counts, rows = map, columns = truth; a row without counts is
+            believed.
         hectares: (c,) mapped.
     """
     rows = matrix.sum(1, keepdims=True)

@@ -201,12 +201,15 @@ def labels_section(labels: Labels) -> Section:
              number(c["samples"]), charts.bar(c["samples"] / most, colors[c["value"]], 320))
             for c in counts]
     groups = sum(c["groups"] for c in counts)
-    body = table(("Class", "Parcels" if labels.polygons else "Points", "Pixels used", ""), rows,
+    body = table(("Class", labels.heading, "Pixels used", ""), rows,
                  numeric=(1, 2), foot=("All classes", number(groups), number(len(labels)), ""))
-    outside = (f" {labels.outside} {labels.noun}s lie outside the rasters and were ignored."
+    outside = (f" {labels.outside} {labels.nouns} lie outside the rasters and were ignored."
                if labels.outside else "")
+    drawn = (f" Drawn from {number(sum(labels.pixels))} labelled pixels, evenly over classes and "
+             "ground: precision and overall accuracy are those of such a draw, in which rare "
+             "classes weigh as much as common ones." if labels.pixels else "")
     return Section("Labels", f'{body}<p class="soft" style="margin-top:10px">From '
-                             f"{escape(labels.source)}.{outside}</p>")
+                             f"{escape(labels.source)}.{outside}{drawn}</p>")
 
 
 def method_section(entries: Mapping[str, str], command: str) -> Section:

@@ -151,8 +151,8 @@ def _cell(count: int, share: float, diagonal: bool) -> str:
 
 def _classes(training: Training) -> str:
     groups = [c["groups"] for c in training.labels.counts()]
-    noun = "Parcels" if training.labels.polygons else "Points"
-    return class_table(training.chosen.scores, training.labels.legend, noun, groups)
+    return class_table(training.chosen.scores, training.labels.legend, training.labels.heading,
+                       groups)
 
 
 def class_table(s: Scores, legend: Legend, noun: str, groups: Sequence[int]) -> str:

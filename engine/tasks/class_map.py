@@ -16,8 +16,10 @@ from ..context import JobContext
 from ..errors import UserError
 from ..heads.head import SUFFIX, Head
 from ..heads.inputs import Inputs
-from ..heads.mapping import Mapped, map_head
+from ..heads.label_raster import is_raster
+from ..heads.mapping import UNKNOWN, Mapped, map_head
 from ..heads.origin import Origin, Reach
+from ..rasters.areas import Areas
 from ..rasters.legend import Legend
 from ..rasters.raster import check_writable
 from ..reports.corrected_areas import corrected_areas
@@ -31,6 +33,8 @@ from ..reports.report import (
     method_section,
 )
 from ..reports.scorecard import accuracy_section, trust_section
+from ..stacks.sensors import TITLES
+from ..stacks.stack import Stack
 from .apply_head import (
     explained,
     for_head,
@@ -95,11 +99,11 @@ def run(params: dict[str, Any], context: JobContext, kind: Kind) -> dict[str, An
     """From rasters to a class map.
 
     Args:
-        params: input (paths), output; labels and field, or head (path, or name of a bundled one)
-            or ready_head (such a name); layer, more_labels, more_labels_layer, encoder, features,
-            model, cutoff, weather, weather_units, smooth, min_area_ha, extent, folds, block_m,
-            seed, confidence, unlike, reason, unknown, embeddings (keep them there), head_output,
-            report, command.
+        params: input (paths), output; labels and field (or labels that are a raster, band,
+            ignored), or head (path, or name of a bundled one) or ready_head (such a name); layer,
+            more_labels, more_labels_layer, encoder, features, model, cutoff, weather,
+            weather_units, smooth, min_area_ha, extent, folds, block_m, seed, confidence, unlike,
+            reason, unknown, embeddings (keep them there), head_output, report, command.
         context: surroundings.
         kind: the task.
 
@@ -157,7 +161,8 @@ def _with_head(params: dict[str, Any], kind: Kind) -> dict[str, Any]:
     params = with_ready_head(params)
     if bool(params.get("labels")) == bool(params.get("head")):
         raise UserError("Give either labels to learn from or a ready-made head.")
-    if params.get("labels") and not params.get("field"):
+    if (params.get("labels") and not params.get("field")
+            and not is_raster(Path(params["labels"]))):
         raise UserError(f"No class field was given. Choose the field that holds the {kind.noun}.")
     return params
 
@@ -173,10 +178,10 @@ def _named(learned: Learned, kind: Kind, context: JobContext) -> Learned:
 
 
 def _fits(head: Head, inputs: Inputs, params: dict[str, Any], context: JobContext) -> None:
-    """Refuse rasters that a ready-made head cannot read, warn of sensors that it never saw."""
+    """Refuse rasters that a ready-made head cannot read or of which it knows no sensor."""
     if inputs.stack is None:
         return
-    layout, offered = head.card.layout, inputs.stack.sensors()
+    layout = head.card.layout
     if layout.dims and inputs.embeddings is None:
         needed, chosen = layout.encoder.split("@")[0], params.get("encoder") or "automatic"
         if chosen.lower() != "automatic" and Path(chosen).stem != needed:
@@ -186,18 +191,31 @@ def _fits(head: Head, inputs: Inputs, params: dict[str, Any], context: JobContex
                                      context.device):
             raise UserError(f"{' '.join(lacking)} Or give Labels: a head that is learned from them "
                             "can use any bands.")
+    _knows_sensors(head, inputs.stack, context)
+
+
+def _knows_sensors(head: Head, stack: Stack, context: JobContext) -> None:
+    """Warn of sensors that a head never saw; a `UserError` where it saw none of them."""
     known = head.card.source.get("sensors")
-    unseen = [sensor for sensor in offered if known and sensor not in known]
-    if unseen:
-        context.warn(f"{head.path.name} was trained on {', '.join(known)} and never on "
-                     f"{', '.join(unseen)}: do not trust the map before you have checked it. "
-                     "Labels of your own are safer here.")
+    offered = {scene.sensor for scene in stack.scenes}
+    unseen = sorted(offered.difference(known)) if known else []
+    if not unseen:
+        return
+    names, strange = ([TITLES.get(s, s) for s in some] for some in (known, unseen))
+    # "optical" is an unnamed sensor, which may be one that the head saw if it gives reflectance
+    unnamed = any(s.sensor == "optical" and "display values" not in s.note for s in stack.scenes)
+    if len(unseen) == len(offered) and not unnamed:
+        raise UserError(f"{head.path.name} was trained on {', '.join(names)} and cannot map "
+                        f"{', '.join(strange)} images. Give Labels to learn a head for them.")
+    context.warn(f"{head.path.name} was trained on {', '.join(names)} and never on "
+                 f"{', '.join(strange)}: do not trust the map before you have checked it. "
+                 "Labels of your own are safer here.")
 
 
 def _page(params: dict[str, Any], made: _Made, warnings: list[str], kind: Kind,
           context: JobContext) -> Report:
     """The report: map, areas, how right it is, where it holds, what went in, how to repeat it."""
-    head, learned, mapped, areas = made.head, made.learned, made.mapped, made.mapped.areas
+    head, learned, mapped, areas = made.head, made.learned, made.mapped, _known(made.mapped)
     tiles = [(f"{hectares(areas.total)} <small>ha</small>", "mapped")]
     if learned:
         training = learned.training
@@ -222,11 +240,23 @@ def _page(params: dict[str, Any], made: _Made, warnings: list[str], kind: Kind,
     season = f", in season until {_day(made.cutoff)}" if made.cutoff else ""
     return Report(
         f"{kind.title}, {made.inputs.name}{season}", tuple(tiles), tuple(warnings),
-        (map_section(Path(params["output"]), mapped.legend, areas, _crs(made.inputs)),
+        (map_section(Path(params["output"]), mapped.legend, mapped.areas, _crs(made.inputs)),
          areas_section(areas, corrected, made.why), *judged,
          reach_section(made.reach, mapped.unlike_share), data_of(made.inputs, context), samples,
          method_section(entries, again(kind.job, params))),
         date.today())
+
+
+def _known(mapped: Mapped) -> Areas:
+    """The areas without the class `UNKNOWN`: to withhold an answer is to give none."""
+    areas = mapped.areas
+    if UNKNOWN not in mapped.legend.classes:
+        return areas
+    withheld = sum(c.hectares for c in areas.classes if c.value == UNKNOWN.value)
+    total = areas.total - withheld
+    classes = tuple(replace(c, share=c.hectares / total if total else 0.0)
+                    for c in areas.classes if c.value != UNKNOWN.value)
+    return Areas(classes, areas.unanswered + withheld)
 
 
 def _crs(inputs: Inputs) -> str:

@@ -36,7 +36,8 @@ def worldcover(legend: Legend) -> Legend:
     (in several languages) keep their words and get its colour.
     """
     known = {int(r["value"]): r for r in _records()}
-    if all(c.value in known and c.name == str(c.value) for c in legend.classes):
+    if all(c.value in known and c.name in (f"{c.value}", f"class {c.value}")
+           for c in legend.classes):
         return Legend.of_records(known[c.value] for c in legend.classes)
     colours = {_plain(name): r["color"] for r in _records() for name in (r["name"], *r["synonyms"])}
     given = [colours.get(_plain(c.name)) for c in legend.classes]

@@ -15,6 +15,8 @@ from ..heads.crossval import metres_of
 from ..heads.features import FeatureSource
 from ..heads.head import Head
 from ..heads.inputs import Inputs
+from ..heads.label_raster import is_raster
+from ..heads.labels import FIELD
 from ..heads.samples import pick, read_field
 from ..heads.suggestion_file import check_field, write_form, write_suggestions
 from ..heads.suggestions import choose, uncertainty, usual_distance
@@ -27,7 +29,6 @@ COUNT = 30
 
 _MOST = 10_000  # places that anyone could want
 _POOL = 20_000  # pixels, drawn evenly over the raster, of which places are chosen
-_FIELD = "class"
 
 
 def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
@@ -35,7 +36,8 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
 
     Args:
         params: input (paths), head, output (points); labels, layer, field (places that have a
-            label, to stay away from them and to name the class field alike), more_labels and
+            label, to stay away from them and to name the class field alike; a raster of labels
+            covers all its ground and keeps no place away), more_labels and
             more_labels_layer (further ones), count (30), min_distance_m (default: a fifth of the
             distance of evenly spread places), extent, seed.
         context: surroundings.
@@ -46,7 +48,7 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
     """
     start = time.monotonic()
     count, metres = int(_number(params, "count", COUNT, 1)), params.get("min_distance_m")
-    field, path = check_field(str(params.get("field") or _FIELD)), Path(params["output"])
+    field, path = check_field(str(params.get("field") or FIELD)), Path(params["output"])
     file = VectorFile(path)
     head = Head.open(Path(params["head"]))
     if head.card.margin:
@@ -109,7 +111,7 @@ def _taken(params: dict[str, Any], labels: str, layer: str, field: str, grid: Gr
 
     `labels` and `layer` are the parameters that name them.
     """
-    if not params.get(labels):
+    if not params.get(labels) or is_raster(Path(params[labels])):
         return np.zeros((0, 2)), False
     found = read_field(Path(params[labels]), field, grid, context, params.get(layer))
     known = [i for i, wkb in enumerate(found.geometry) if wkb is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass, replace
 from datetime import date
@@ -15,6 +16,7 @@ from ..heads import decoder, decoder_validation, regression
 from ..heads.features import FeatureSource
 from ..heads.head import write_head
 from ..heads.inputs import Inputs
+from ..heads.label_raster import is_raster
 from ..heads.labels import Labels, read_labels
 from ..heads.layout import KINDS, FeatureLayout
 from ..heads.measurements import holds_numbers, read_measurements
@@ -51,12 +53,13 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
     """Train, validate on held-back blocks, write the head and its report.
 
     Args:
-        params: input (paths), labels, field, output; layer, more_labels and more_labels_layer
-            (classes only), features ("auto", "embeddings",
-            "bands", "both"), target ("auto", "classes", "numbers"), unit, model ("auto",
-            "convolutional" or one of `classifiers.MODELS`; for numbers see
-            `regression.train_numbers`), encoder,
-            cutoff, folds, block_m, seed, report.
+        params: input (paths), labels (points, polygons or a raster of classes), output; field,
+            layer (not for a raster), band and ignored (of a raster: values that are no class, a
+            list or a text with commas), more_labels and more_labels_layer
+            (classes only), features ("auto", "embeddings", "bands", "both"), target ("auto",
+            "classes", "numbers"), unit, model ("auto", "convolutional" or one of
+            `classifiers.MODELS`; for numbers see `regression.train_numbers`), encoder, cutoff,
+            folds, block_m, seed, report.
         context: surroundings.
 
     Returns:
@@ -93,6 +96,13 @@ def _wants_numbers(params: dict[str, Any], inputs: Inputs, context: JobContext) 
     target = str(params.get("target") or "auto").lower()
     if target not in TARGETS:
         raise UserError(f"There is no target {target}. Choose {', '.join(TARGETS)}.")
+    if is_raster(Path(params["labels"])):
+        if target == "numbers":
+            raise UserError("A raster of labels holds classes. Give measured numbers as points or "
+                            "polygons with a number field.")
+        return False
+    if not params.get("field"):
+        raise UserError("No field was given. Choose the field of the labels to learn.")
     if target != "auto":
         return target == "numbers"
     with inputs.source() as source:
@@ -204,7 +214,8 @@ def learn(params: dict[str, Any], inputs: Inputs, embeddings: Path,
                 raise UserError(f"None of the labels of {labels.source} lies where the input has "
                                 "data. Check Cloud mask, or label elsewhere.")
             labels, table = labels.keep(known).without_empty_classes(), table[known]
-            labels.require_two_each(params["field"])
+            enough = labels.learnable(params.get("field") or "", context)
+            labels, table = labels.keep(enough).without_empty_classes(), table[enough]
         model, rest = str(params.get("model") or AUTOMATIC).lower(), context.part(0.7, 1)
         options = {"kinds": kinds, "count": int(params.get("folds") or 5),
                    "block_m": params.get("block_m") or None, "seed": seed}
@@ -238,8 +249,19 @@ def _labels(params: dict[str, Any], inputs: Inputs, context: JobContext) -> Labe
     if params.get("more_labels"):
         more = Path(params["more_labels"]), params.get("more_labels_layer")
     with inputs.source() as source:
-        return read_labels(Path(params["labels"]), params["field"], source.grid, context,
-                           layer=params.get("layer"), more=more)
+        return read_labels(Path(params["labels"]), params.get("field"), source.grid, context,
+                           layer=params.get("layer"), band=params.get("band"),
+                           ignored=_whole_numbers(params.get("ignored")), more=more)
+
+
+def _whole_numbers(given: str | list[int] | None) -> list[int]:
+    """Numbers of a list, or of a text between commas or blanks."""
+    words = re.split(r"[\s,;]+", given.strip()) if isinstance(given, str) else given or []
+    try:
+        return [int(word) for word in words if word != ""]
+    except ValueError as failure:
+        raise UserError(f"Values that are no class are given as {given}. Write whole numbers with "
+                        "commas between them, such as 0, 99.") from failure
 
 
 def _encoded(params: dict[str, Any], features: str, inputs: Inputs, embeddings: Path,
@@ -289,6 +311,7 @@ def method(learned: Learned, params: dict[str, Any]) -> dict[str, str]:
     if best.model == decoder.MODEL:
         side = 2 * training.classifier.margin + 1
         strength = f" of {side} x {side} pixels, {best.strength:g} steps"
+    whole = "small patches" if training.labels.pixels else "parcels"
     encoder = training.offered.encoder
     if encoder and not training.layout.encoder:
         encoder += ", compared but not used"
@@ -298,7 +321,7 @@ def method(learned: Learned, params: dict[str, Any]) -> dict[str, str]:
                     + ("" if len(training.trials) == 1 else ", chosen by held-back blocks") + ")",
         "Encoder": encoder,
         "Blocks": f"{len(training.folds.places)} of {training.folds.side_m:g} m in "
-                  f"{training.folds.count} folds; parcels are never cut",
+                  f"{training.folds.count} folds; {whole} are never cut",
         "Last date used": str(params.get("cutoff") or ""),
         "Random seed": str(training.seed)}
 

@@ -55,8 +55,9 @@ class ChangeDetection(EarthprintAlgorithm):
         "<p><b>Limits</b> For the preset any, everything counts: another crop in the rotation, "
         "another stage of growth, clouds that a mask has missed. If more than about half of the "
         "area has changed, give a threshold. A series shorter than 18 months cannot tell a season "
-        "from a change, and a series of fields shows every change of crop. Of "
-        "several changes of a pixel the largest is dated.</p>"
+        "from a change. In one of less than three years only a step counts that stands out of the "
+        "series' own swing, as every change of crop would be one; with a threshold all sure "
+        "steps count. Of several changes of a pixel the largest is dated.</p>"
     )
     TAGS = (
         "change, difference, before, after, two years, deforestation, forest loss, clear-cut, "

@@ -8,6 +8,7 @@ from qgis.core import QgsProcessingParameterFile
 
 from .. import class_map
 from ..base import EarthprintAlgorithm
+from ..learning import labels, training, unmet_labels
 from ..parameters import (
     HEAD_FILTER,
     Parameter,
@@ -15,10 +16,8 @@ from ..parameters import (
     encoder,
     extent,
     input_rasters,
-    labels,
     seed,
     smoothing,
-    training,
     with_help,
 )
 from ..ready_heads import chosen, ready_head
@@ -35,7 +34,7 @@ class CropClassification(EarthprintAlgorithm):
     SUMMARY = "Maps crops from rasters of a season and a few labelled fields, with accuracy."
     HELP = (
         "<p><b>Needs</b> rasters of a season, a stack or embeddings; and either labelled fields "
-        "(points or polygons) or a ready-made head.</p>"
+        "(points, polygons or a raster of classes) or a ready-made head.</p>"
         "<p><b>Gives</b> a crop map with names and colours, areas in hectares, an accuracy "
         "measured on ground that was held back, a report to hand over; on request confidence, "
         "what is unlike the labels, why pixels are empty, embeddings and the trained head.</p>"
@@ -57,7 +56,7 @@ class CropClassification(EarthprintAlgorithm):
         """Input, labels or a head, season; then how to learn, to test and to tidy up."""
         return [
             input_rasters(),
-            *labels(optional=True),
+            *labels(),
             ready_head(
                 "crops",
                 tr(
@@ -102,16 +101,14 @@ class CropClassification(EarthprintAlgorithm):
         ]
 
     def unmet(self, parameters: dict[str, Any]) -> str:
-        """Labels with their field, or one head."""
-        ways = bool(parameters.get("LABELS")), chosen(parameters), bool(parameters.get("HEAD"))
-        if sum(ways) != 1:
+        """Labels with their field, a raster of them, or one head."""
+        labelled = parameters.get("LABELS") or parameters.get("LABEL_RASTER")
+        if bool(labelled) + chosen(parameters) + bool(parameters.get("HEAD")) != 1:
             return tr(
-                "Give either Labels with their Class field, or a Ready-made head, or a Head from a "
-                "file."
+                "Give either Labels with their Class field, or a Raster of labels, or a Ready-made "
+                "head, or a Head from a file."
             )
-        if parameters.get("LABELS") and not parameters.get("FIELD"):
-            return tr("Choose the Class field of the labels.")
-        return ""
+        return unmet_labels(parameters)
 
     def extras(self) -> dict[str, Any]:
         """The command line, for the report."""

@@ -8,6 +8,7 @@ from qgis.core import QgsProcessingParameterFile
 
 from .. import class_map
 from ..base import EarthprintAlgorithm
+from ..learning import labels, training, unmet_labels
 from ..parameters import (
     HEAD_FILTER,
     Parameter,
@@ -16,10 +17,8 @@ from ..parameters import (
     encoder,
     extent,
     input_rasters,
-    labels,
     seed,
     smoothing,
-    training,
     with_help,
 )
 from ..ready_heads import ready_heads
@@ -38,8 +37,9 @@ class LandCoverSegmentation(EarthprintAlgorithm):
     HELP = (
         "<p><b>Needs</b> rasters of one date or of a season: Sentinel-2, Landsat, Sentinel-1, or "
         "several of them. Without labels the ready-made head maps seven classes of ESA WorldCover "
-        "(tree cover, shrubland, grassland, cropland, built-up, bare, water). With labels your "
-        "own classes are learned; then any bands will do, aerial RGB too.</p>"
+        "(tree cover, shrubland, grassland, cropland, built-up, bare, water). With labels, as "
+        "points, polygons or a raster of classes, your own classes are learned; then any bands "
+        "will do, aerial RGB too.</p>"
         "<p><b>Gives</b> a map with names and colours, areas in hectares, a report to hand over; "
         "on request confidence, what is unlike the training data, why pixels are empty, "
         "embeddings and the trained head. Labels that hold WorldCover's numbers or names get its "
@@ -61,7 +61,7 @@ class LandCoverSegmentation(EarthprintAlgorithm):
         """Input, what knows the classes; then how to learn, to test and to tidy up."""
         return [
             input_rasters(),
-            *labels(optional=True),
+            *labels(),
             choice(
                 "READY_HEAD",
                 tr("Ready-made head"),
@@ -93,12 +93,14 @@ class LandCoverSegmentation(EarthprintAlgorithm):
         ]
 
     def unmet(self, parameters: dict[str, Any]) -> str:
-        """Labels with their field, or a head's file, or neither."""
-        if parameters.get("LABELS") and parameters.get("HEAD"):
-            return tr("Give either Labels with their Class field or a Head from a file, not both.")
-        if parameters.get("LABELS") and not parameters.get("FIELD"):
-            return tr("Choose the Class field of the labels.")
-        return ""
+        """Labels with their field, a raster of them, a head's file, or nothing."""
+        labelled = parameters.get("LABELS") or parameters.get("LABEL_RASTER")
+        if labelled and parameters.get("HEAD"):
+            return tr(
+                "Give either Labels with their Class field, or a Raster of labels, or a Head from "
+                "a file, not both."
+            )
+        return unmet_labels(parameters)
 
     def extras(self) -> dict[str, Any]:
         """The command line, for the report."""

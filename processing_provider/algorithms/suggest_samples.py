@@ -8,13 +8,12 @@ from qgis.core import QgsProcessing, QgsProcessingParameterVectorDestination
 
 from .. import styling
 from ..base import EarthprintAlgorithm
+from ..learning import labels, more_labels, unmet_labels
 from ..parameters import (
     Parameter,
     extent,
     head,
     input_rasters,
-    labels,
-    more_labels,
     number,
     seed,
     with_help,
@@ -51,7 +50,7 @@ class SuggestSamples(EarthprintAlgorithm):
         return [
             input_rasters(),
             head(),
-            *labels(optional=True),
+            *labels(raster=False),
             more_labels(),
             number(
                 "COUNT",
@@ -87,6 +86,4 @@ class SuggestSamples(EarthprintAlgorithm):
 
     def unmet(self, parameters: dict[str, Any]) -> str:
         """Labels come with their field, which the suggested places are to share."""
-        if parameters.get("LABELS") and not parameters.get("FIELD"):
-            return tr("Choose the Class field of the labels.")
-        return ""
+        return unmet_labels(parameters)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from qgis.core import QgsProcessingParameterString
 
 from ..base import EarthprintAlgorithm
+from ..learning import labels, training, unmet_labels
 from ..parameters import (
     HEAD_FILTER,
     TARGETS,
@@ -14,10 +17,8 @@ from ..parameters import (
     encoder,
     file_output,
     input_rasters,
-    labels,
     report,
     seed,
-    training,
     with_help,
 )
 from ..translation import tr
@@ -30,7 +31,8 @@ class TrainHead(EarthprintAlgorithm):
     SUMMARY = "Learns classes or numbers from labelled places and keeps them as a small file."
     HELP = (
         "<p><b>Needs</b> rasters, a stack or embeddings, and points or polygons of known class "
-        "within them, at least two samples a class; or with a measured number, at least 20.</p>"
+        "within them, at least two samples a class; or a raster of classes; or points or polygons "
+        "with a measured number, at least 20.</p>"
         "<p><b>Gives</b> a .head.onnx file that knows its encoder, classes, colours and accuracy, "
         "and a report. Use it with Apply head or Crop classification, elsewhere and later.</p>"
         "<p><b>Limits</b> Accuracy is measured on blocks of ground that were held back; few "
@@ -76,3 +78,7 @@ class TrainHead(EarthprintAlgorithm):
             ),
             report(),
         ]
+
+    def unmet(self, parameters: dict[str, Any]) -> str:
+        """Labels with their field, or a raster of them."""
+        return unmet_labels(parameters, needed=True)

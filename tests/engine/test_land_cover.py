@@ -12,6 +12,7 @@ from earthprint.engine.context import JobContext
 from earthprint.engine.errors import Cancelled, UserError
 from earthprint.engine.heads.head import Head
 from earthprint.engine.rasters.legend import Legend
+from earthprint.engine.reports.report import hectares
 from earthprint.engine.tasks.apply_head import BUNDLED
 from earthprint.engine.tasks.land_cover_segmentation import HEAD, worldcover
 
@@ -132,13 +133,54 @@ def test_missing_bands_are_refused_with_their_names(scenes, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_aerial_images_come_with_a_warning(shared, tmp_path):
+def write_made_up(path, names, mean=3000, dtype="uint16"):
+    """A small raster of one date whose name and bands tell its sensor."""
+    values = np.random.default_rng(1).normal(mean, mean / 10,
+                                             (len(names), 32, 32)).astype(dtype)
+    with rasterio.open(path, "w", driver="GTiff", width=32, height=32, count=len(names),
+                       dtype=dtype, crs="EPSG:32631", nodata=0,
+                       transform=rasterio.transform.from_origin(356840, 4834680, 10, 10)) as out:
+        out.write(values)
+        out.descriptions = names
+    return str(path)
+
+
+COLOURS = ("blue", "green", "red", "nir")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("naip_20200831.tif", "Aerial"),
+                                            ("landsat8_20200831.tif", "Optical")])
+def test_a_sensor_that_the_head_never_saw_is_refused(tmp_path, name, kind):
+    image = write_made_up(tmp_path / name, COLOURS, 120, "uint8")
+    with pytest.raises(UserError, match=rf"trained on Sentinel-2, Landsat, Sentinel-1 .*{kind}.*"
+                                        "Give Labels"):
+        jobs.run(JOB, {"input": [image], "output": str(tmp_path / OUT)}, JobContext())
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("names", [["scene_20200831.tif"],
+                                   ["naip_20200831.tif", "S2A_20200831.tif"]])
+def test_a_sensor_that_may_be_known_comes_with_a_warning(tmp_path, names):
     said = []
-    jobs.run(JOB, {"input": [str(shared / "data/aerial-naip-multiyear/naip_20200831.tif")],
-                   "output": str(tmp_path / OUT),
-                   "extent": [486000, 5208800, 486300, 5209100, "EPSG:26914"]},
+    images = [write_made_up(tmp_path / name, COLOURS, *((120, "uint8") if "naip" in name else ()))
+              for name in names]
+    jobs.run(JOB, {"input": images, "output": str(tmp_path / OUT)},
              JobContext(on_log=lambda *line: said.append(line)))
-    assert any(level == "warning" and "never on aerial" in text for level, text in said)
+    assert any(level == "warning" and "Sentinel-1 and never on" in text for level, text in said)
+
+
+def test_unknown_ground_is_no_mapped_land(tmp_path):
+    image = write_made_up(tmp_path / "S2A_20200831.tif", COLOURS, 9000)
+    report = tmp_path / "r.html"
+    result = jobs.run(JOB, {"input": [image], "head": "crops_flanders", "unknown": True,
+                            "output": str(tmp_path / OUT), "report": str(report)}, JobContext())
+    share = (read(tmp_path / OUT) == 254).mean()
+    known = sum(a["hectares"] for a in result["areas"] if a["name"] != "Unknown")
+    page = report.read_text("utf-8")
+    areas = page.split("</span>Areas</h2>")[1].split("</section>")[0]
+    assert share > 0.3 and "Unknown" not in areas
+    assert f"{hectares(known)} <small>ha</small>" in page
+    assert f"({100 * share:.1f} %) have no" in areas
 
 
 def points_of(polygons, path):
@@ -184,7 +226,7 @@ def test_wrong_requests_are_refused(scenes, tmp_path):
     base = {"input": scenes[:1], "output": str(tmp_path / OUT)}
     for more, sentence in (
             ({"labels": "x.gpkg", "field": "a", "head": "land_cover"}, "either labels"),
-            ({"labels": "x.gpkg"}, "the land cover"),
+            ({"labels": "x.gpkg"}, "labels x.gpkg were not found"),
             ({"ready_head": "moon"}, "no ready-made head moon"),
             ({"encoder": "tessera-student"}, "needs the encoder fast")):
         with pytest.raises(UserError, match=sentence):
