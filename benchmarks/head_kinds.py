@@ -1,13 +1,14 @@
 """The kinds of heads beside each other on two real sets, raw bands, with fixed splits.
 
 ``PYTHONPATH=build/plugins EARTHPRINT_SHARED=... .venv/engine/bin/python benchmarks/head_kinds.py``
-prints the table of `docs/evaluation.md`: macro-F1 in %, and the expected calibration error before
-and after the temperature, which is fitted on folds of the training side.
+prints the table that `heads.py` puts into `docs/evaluation.md`: macro-F1 in %, and the expected
+calibration error before and after the temperature, which is fitted on folds of the training side.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,10 @@ def fitted(model: str, x: np.ndarray, y: np.ndarray, size: int, seed: int
     return fit(x, y, size, seed, 1)
 
 
-def main() -> None:
-    """Print one line a set and kind of head."""
+def lines() -> Iterator[str]:
+    """The table: a line a set and kind of head."""
     folder = Path(os.environ.get("EARTHPRINT_SHARED", "../shared")) / "data"
-    print("| set | head | macro F1 | ECE before | ECE after |\n|-|-|-|-|-|")
+    yield from ("| set | head | macro F1 | ECE before | ECE after |", "|-|-|-|-|-|")
     for make in (canada, slovenia):
         x, y, test, places, _ = make(folder)
         size, present = int(y.max()) + 1, np.unique(y[test])
@@ -62,10 +63,10 @@ def main() -> None:
                              100 * accuracy.expected_calibration_error(p.max(1), right),
                              100 * accuracy.expected_calibration_error(after.max(1), right)))
             mean, spread = np.mean(rows, 0), np.std(rows, 0, ddof=1)
-            print(f"| {make.__name__} | {model} | " + " | ".join(
-                f"{m:.0f} ± {s:.0f}" for m, s in zip(mean, spread, strict=True)) + " |",
-                flush=True)
+            yield f"| {make.__name__} | {model} | " + " | ".join(
+                f"{m:.0f} ± {s:.0f}" for m, s in zip(mean, spread, strict=True)) + " |"
 
 
 if __name__ == "__main__":
-    main()
+    for line in lines():
+        print(line, flush=True)

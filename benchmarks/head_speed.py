@@ -1,14 +1,16 @@
 """How fast heads map: fit, file and pixels a second on one processor, by kind of head.
 
-``PYTHONPATH=build/plugins .venv/engine/bin/python benchmarks/head_speed.py`` prints the table of
-`docs/evaluation.md`. Synthetic features of 128 numbers, 8 classes, 3 000 samples, 65 536 pixels;
-the joined head sees 24 steps of 12 bands as well. Seconds are processor time of one thread.
+``PYTHONPATH=build/plugins .venv/engine/bin/python benchmarks/head_speed.py`` prints the table that
+`heads.py` puts into `docs/evaluation.md`. Synthetic features of 128 numbers, 8 classes, 3 000
+samples, 65 536 pixels; the joined head sees 24 steps of 12 bands as well. Seconds are processor
+time of one thread.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -51,12 +53,12 @@ def fitted_joined(x: np.ndarray, y: np.ndarray, layout: FeatureLayout) -> joined
         for part in joined.parts_of("both")))
 
 
-def main() -> None:
-    """Print one line a kind of head."""
+def lines() -> Iterator[str]:
+    """The table: a line a kind of head."""
     rng = np.random.default_rng(0)
     y, truth = rng.integers(0, CLASSES, SAMPLES), rng.integers(0, CLASSES, PIXELS)
     legend = Legend.of_names([f"class {k}" for k in range(CLASSES)])
-    print("| head | fit (s) | file (MB) | pixels a second |\n|-|-|-|-|")
+    yield from ("| head | fit (s) | file (MB) | pixels a second |", "|-|-|-|-|")
     with tempfile.TemporaryDirectory() as folder:
         for model in (*classifiers.MODELS, joined.MODEL):
             layout = FeatureLayout("embeddings", "e@1#0", FEATURES)
@@ -79,9 +81,9 @@ def main() -> None:
                 for first in range(0, PIXELS, BATCH):  # as windows are mapped
                     head.probabilities(pixels[first:first + BATCH])
                 best = max(best, PIXELS / (time.process_time() - start))
-            print(f"| {model} | {fit:.1f} | {path.stat().st_size / 1e6:.1f} | {best:,.0f} |",
-                  flush=True)
+            yield f"| {model} | {fit:.1f} | {path.stat().st_size / 1e6:.1f} | {best:,.0f} |"
 
 
 if __name__ == "__main__":
-    main()
+    for line in lines():
+        print(line, flush=True)

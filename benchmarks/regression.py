@@ -1,13 +1,14 @@
 """Heads of numbers on live fuel moisture beside the random forest of the data's catalogue.
 
 ``PYTHONPATH=build/plugins EARTHPRINT_SHARED=... .venv/engine/bin/python benchmarks/regression.py``
-prints the table of `docs/evaluation.md`. Training sites and validation sites are apart; the
-penalty and the interval are chosen on folds of whole training sites.
+prints the table that `heads.py` puts into `docs/evaluation.md`. Training sites and validation sites
+are apart; the penalty and the interval are chosen on folds of whole training sites.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,15 +36,16 @@ def random_sample_folds(count: int, seed: int) -> Folds:
     return Folds(fold, FOLDS, np.arange(count), np.zeros((0, 2)), 0.0)
 
 
-def main() -> None:
-    """Print one line for each model."""
+def lines() -> Iterator[str]:
+    """The table: a line a model."""
     folder = Path(os.environ.get("EARTHPRINT_SHARED", "../shared"))
     data = np.load(folder / "data/regression-fuel-moisture-algae/fuel_moisture.npz")
     x = np.concatenate([data["X"].reshape(len(data["X"]), -1), data["month"][:, :1]], 1)
     x, y, train = x.astype(np.float32), data["target"], data["split"] == "train"
     layout, context = FeatureLayout("bands"), JobContext(threads=1)
-    print("| model | R2 | RMSE | MAE | bias | held-back training sites R2 | random split R2 | "
-          "interval ± | coverage of validation sites |\n" + "|-" * 9 + "|")
+    yield ("| model | R² | RMSE | MAE | bias | R², held-back training sites | R², random split of "
+           "them | interval ± | of validation sites it held |")
+    yield "|-" * 9 + "|"
     for model in regressors.MODELS:
         rows = []
         for seed in SEEDS:
@@ -61,12 +63,13 @@ def main() -> None:
                          interval.half_width, held))
         mean, spread = np.mean(rows, 0), np.std(rows, 0, ddof=1)
         digits = (3, 1, 1, 1, 3, 3, 1, 3)
-        print(f"| {model} | " + " | ".join(f"{m:.{d}f} ± {s:.{d}f}" for m, s, d in
-                                           zip(mean, spread, digits, strict=True)) + " |",
-              flush=True)
+        yield f"| {model} | " + " | ".join(f"{m:.{d}f} ± {s:.{d}f}" for m, s, d in
+                                           zip(mean, spread, digits, strict=True)) + " |"
     error = y[~train] - y[train].mean()
-    print(f"constant: RMSE {np.sqrt((error**2).mean()):.1f}; interval for {LEVEL:.0%}")
+    yield ""
+    yield f"Constant: RMSE {np.sqrt((error**2).mean()):.1f}. The interval is meant for {LEVEL:.0%}."
 
 
 if __name__ == "__main__":
-    main()
+    for line in lines():
+        print(line, flush=True)

@@ -1,15 +1,15 @@
 """Suggested labels beside random ones: how fast a head learns from each.
 
 ``PYTHONPATH=build/plugins EARTHPRINT_SHARED=... .venv/engine/bin/python benchmarks/suggestions.py``
-prints the table of `docs/evaluation.md`. A logistic head (C 0.1) on raw bands starts with 20
-random labels of the training side; five times 20 more are added, by chance or by `choose`; the
-figure is macro-F1 on the test side, whose labels are never suggested.
+prints the table that `heads.py` puts into `docs/evaluation.md`. A logistic head (C 0.1) on raw
+bands starts with 20 random labels of the training side; five times 20 more are added, by chance or
+by `choose`; the figure is macro-F1 on the test side, whose labels are never suggested.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -80,12 +80,13 @@ def curve(data: Set, way: str, seed: int) -> list[float]:
     return scores
 
 
-def main() -> None:
-    """Print one table a set."""
+def lines() -> Iterator[str]:
+    """The table: a line a set and way to choose."""
     folder = Path(os.environ.get("EARTHPRINT_SHARED", "../shared")) / "data"
     sets: tuple[Callable[[Path], Set], ...] = (canada, slovenia)
-    print("| set | labels | " + " | ".join(str(START + STEP * r) for r in range(ROUNDS + 1))
-          + " | suggested - random at the end |\n" + "|-" * (ROUNDS + 4) + "|")
+    yield ("| set | labels | " + " | ".join(str(START + STEP * r) for r in range(ROUNDS + 1))
+           + " | suggested - random at the end |")
+    yield "|-" * (ROUNDS + 4) + "|"
     for make in sets:
         data = make(folder)
         curves = {way: np.array([curve(data, way, seed) for seed in range(SEEDS)])
@@ -96,8 +97,9 @@ def main() -> None:
                                                           strict=True)]
             last = "" if way == "random" else (
                 f"{gain.mean():+.1f} ± {gain.std(ddof=1) / np.sqrt(SEEDS):.1f}")
-            print(f"| {make.__name__} | {way} | {' | '.join(cells)} | {last} |", flush=True)
+            yield f"| {make.__name__} | {way} | {' | '.join(cells)} | {last} |"
 
 
 if __name__ == "__main__":
-    main()
+    for line in lines():
+        print(line, flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ..rasters.embeddings import EmbeddingsFile
 from ..rasters.grid import Grid, Window
 from ..stacks.reading import StackReader
 from ..stacks.stack import Stack
+from . import years
 from .layout import KINDS, FeatureLayout, SensorSeries
 
 _TILE = 256  # samples are read tile by tile
@@ -118,7 +120,7 @@ class FeatureSource:
             cube = self._reader(layout).read(_shifted(window, self._in_stack))
             start = layout.dims
             for wanted in layout.series:
-                stop = start + len(wanted.bands) * wanted.steps
+                stop = start + wanted.size
                 if wanted.sensor in cube.series:
                     table[:, start:stop] = band_series(cube.series[wanted.sensor], wanted, chosen)
                 start = stop
@@ -153,9 +155,10 @@ class FeatureSource:
 
 def band_series(series: Series, wanted: SensorSeries,
                 chosen: slice | np.ndarray) -> np.ndarray:
-    """(N, steps * bands) float32 of a sensor: gap-filled half-months, or the mean if undated.
+    """(N, wanted.size) float32 of a sensor: gap-filled half-months, or the mean if undated.
 
-    N are the chosen pixels: flat indices, or slice(None) for all.
+    N are the chosen pixels: flat indices, or slice(None) for all. Wanted changes over the years
+    follow; a pixel that has none (a stack of one year) gets NaN.
 
     Bands that some scenes lack (older satellites) are filled by themselves, so that they do not
     take those scenes from the others.
@@ -178,12 +181,23 @@ def band_series(series: Series, wanted: SensorSeries,
             total = np.where(seen[:, None], some, 0).sum(0)
             count = seen.sum(0)
             table[:, 0, bands] = np.where(count, total / np.maximum(count, 1), np.nan).T
-    return table.reshape(len(table), -1)
+    table = table.reshape(len(table), -1)
+    if wanted.change:
+        table = np.concatenate([table, years.change(values, valid, series.dates)], 1)
+    return table
+
+
+def series_on(sensor: str, bands: Sequence[str], dates: np.ndarray) -> SensorSeries:
+    """The series that scenes on dates (T,) datetime64[D] offer; NaT for undated scenes."""
+    dated = not np.isnat(dates).all()
+    return SensorSeries(sensor, tuple(bands), timegrid.STEPS if dated else 1,
+                        dated and years.longer_than_one(dates))
 
 
 def _series_of(stack: Stack) -> tuple[SensorSeries, ...]:
-    dated = {s.sensor for s in stack.scenes if s.date}
-    return tuple(SensorSeries(sensor, tuple(bands), timegrid.STEPS if sensor in dated else 1)
+    dates = {sensor: np.array([s.date or "NaT" for s in stack.scenes if s.sensor == sensor],
+                              "datetime64[D]") for sensor in stack.sensors()}
+    return tuple(series_on(sensor, bands, dates[sensor])
                  for sensor, bands in sorted(stack.sensors().items()) if bands)
 
 

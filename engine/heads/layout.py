@@ -20,16 +20,28 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class SensorSeries:
-    """Bands of one sensor on `steps` half-months of a year; 1 step for scenes without a date."""
+    """Bands of one sensor on `steps` half-months of a year; 1 step for scenes without a date.
+
+    Where scenes span more than a year, `change` says that the change of each band from the first
+    to the last year follows the steps (`years.change`).
+    """
 
     sensor: str
     bands: tuple[str, ...]
     steps: int
+    change: bool = False
+
+    @property
+    def size(self) -> int:
+        """Number of columns."""
+        return len(self.bands) * (self.steps + self.change)
 
 
 @dataclass(frozen=True)
 class FeatureLayout:
     """The columns of a feature table: the embedding's components, then sensor, step, band.
+
+    The changes of a sensor's bands, if any, stand behind its last step.
 
     Attributes:
         kind: "embeddings", "bands" or "both".
@@ -46,7 +58,7 @@ class FeatureLayout:
     @property
     def size(self) -> int:
         """Number of columns."""
-        return self.dims + sum(len(s.bands) * s.steps for s in self.series)
+        return self.dims + sum(s.size for s in self.series)
 
     def only(self, kind: str) -> FeatureLayout:
         """The part of a layout of `both` that is of a kind."""
@@ -62,14 +74,14 @@ class FeatureLayout:
     def record(self) -> dict[str, object]:
         """The layout for a card (JSON)."""
         return {"kind": self.kind, "encoder": self.encoder, "dims": self.dims,
-                "series": [{"sensor": s.sensor, "bands": list(s.bands), "steps": s.steps}
-                           for s in self.series]}
+                "series": [{"sensor": s.sensor, "bands": list(s.bands), "steps": s.steps,
+                            "change": s.change} for s in self.series]}
 
     @classmethod
     def of_record(cls, record: dict) -> FeatureLayout:
         """The layout of a card."""
         return cls(record["kind"], record["encoder"], int(record["dims"]), tuple(
-            SensorSeries(s["sensor"], tuple(s["bands"]), int(s["steps"]))
+            SensorSeries(s["sensor"], tuple(s["bands"]), int(s["steps"]), s.get("change", False))
             for s in record["series"]))
 
     def require(self, name: str, source: Source) -> None:

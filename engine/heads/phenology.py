@@ -29,11 +29,12 @@ _BOTH = np.kron(np.eye(len(_HARMONICS)), np.ones((1, 2))).astype(np.float32)  # 
 
 @dataclass(frozen=True)
 class _Sensor:
-    """One sensor's part: where its columns start, steps, bands, and pairs of bands."""
+    """One sensor's part: where its columns start, steps, bands, changes, and pairs of bands."""
 
     start: int
     steps: int
     bands: int
+    changes: int
     ratios: tuple[tuple[int, int], ...]
     differences: tuple[tuple[int, int], ...]
 
@@ -46,11 +47,17 @@ class _Sensor:
             if a is not None and b is not None:
                 found.append((a, b))
         radar = ((at["vh"], at["vv"]),) if {"vv", "vh"} <= set(at) else ()
-        return cls(start, series.steps, len(series.bands), tuple(found), radar)
+        bands = len(series.bands)
+        return cls(start, series.steps, bands, bands * series.change, tuple(found), radar)
 
     @property
     def columns(self) -> slice:
         return slice(self.start, self.start + self.steps * self.bands)
+
+    @property
+    def changed(self) -> slice:
+        """The columns of the changes over the years."""
+        return slice(self.columns.stop, self.columns.stop + self.changes)
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class Phenology:
         sensors, start = [], 0
         for series in layout.series:
             sensors.append(_Sensor.of(series, start))
-            start = sensors[-1].columns.stop
+            start = sensors[-1].changed.stop
         return cls(Standard.of(x), tuple(sensors))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -87,6 +94,7 @@ class Phenology:
             parts.append(cube.reshape(len(x), -1))
             if sensor.steps > 1:
                 parts += _summary(cube)
+            parts.append(filled[:, sensor.changed])
         return np.concatenate(parts, 1).astype(np.float32)
 
     def graph(self) -> Graph:
@@ -157,8 +165,11 @@ def _nodes(sensor: _Sensor, name: str, nodes: list, constants: dict[str, np.ndar
         layers.append(add("MatMul", [layers[0], apart], "difference"))
     cube = add("Concat", layers, "cube", axis=2)
     parts = [add("Reshape", [cube, "flat"], "values")]
+    changes = [add("Slice", ["filled", given("behind", np.array([sensor.changed.start], np.int64)),
+                             given("beyond", np.array([sensor.changed.stop], np.int64)), "along"],
+                   "changes")] if sensor.changes else []
     if sensor.steps == 1:
-        return parts
+        return parts + changes
     mean = add("ReduceMean", [cube], "mean3", axes=[1], keepdims=1)
     centred = add("Sub", [cube, mean], "centred")
     length = add("ReduceL2", [centred], "length", axes=[1], keepdims=0)
@@ -175,4 +186,4 @@ def _nodes(sensor: _Sensor, name: str, nodes: list, constants: dict[str, np.ndar
             parts.append(add(f"Reduce{kind}", [source], f"{kind}_{what}", axes=[1], keepdims=0))
     waves = add("MatMul", [given("wave", _waves(sensor.steps)), centred], "waves")
     power = add("MatMul", [given("both", _BOTH), add("Mul", [waves, waves], "power")], "powers")
-    return [*parts, add("Reshape", [add("Sqrt", [power], "height"), "flat"], "heights")]
+    return [*parts, add("Reshape", [add("Sqrt", [power], "height"), "flat"], "heights"), *changes]

@@ -81,16 +81,11 @@ def _scenes(sensor: str, bands: tuple[str, ...], values: np.ndarray, dates: np.n
 
 
 def _season(sensor: str, bands: tuple[str, ...], values: np.ndarray, dates: np.ndarray) -> Cube:
-    """Series (n, T, B) on the days (T,) of one year; a day that comes twice keeps the later value.
+    """Series (n, T, B) on days (T,), the same for all samples.
 
-    All samples get the same days: when exactly a series starts gives some classes away.
+    When exactly a series starts gives some classes away, so samples do not get days of their own.
     """
-    day = (dates - dates.astype("datetime64[Y]")).astype(int) % 365
-    days = np.unique(day)
-    table = np.full((len(values), len(days), len(bands)), np.nan, np.float32)
-    for t in range(values.shape[1]):
-        table[:, np.searchsorted(days, day[t])] = values[:, t]
-    scenes = _scenes(sensor, bands, table, np.datetime64("2021-01-01", "D") + days)
+    scenes = _scenes(sensor, bands, values.astype(np.float32), dates)
     return Cube((1, len(values)), {sensor: scenes})
 
 
