@@ -24,7 +24,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.utils.class_weight import compute_sample_weight
 from threadpoolctl import threadpool_limits
 
-from .standard import Graph, Standard
+from .standard import Graph, Standard, boosting_threads
 from .trees import Tree, ensemble
 
 MODELS = ("logistic", "forest", "neighbours", "boosting", "mlp")
@@ -277,7 +277,7 @@ def fit_forest(x: np.ndarray, y: np.ndarray, size: int, seed: int, threads: int)
         TREES, class_weight="balanced", n_jobs=threads, random_state=seed,
         max_samples=draw if draw < len(x) else None,
         max_leaf_nodes=_LEAVES_IN_ALL // TREES if len(x) > _LEAVES_IN_ALL // TREES else None)
-    model.fit(standard.filled(x), y)
+    model.fit(standard.splittable(x), y)
     return Forest(standard, model, size)
 
 
@@ -292,7 +292,7 @@ def fit_trees(x: np.ndarray, y: np.ndarray, size: int, seed: int, threads: int) 
     model = ExtraTreesClassifier(
         RANDOM_TREES, class_weight="balanced", min_samples_leaf=2, n_jobs=threads,
         random_state=seed, max_leaf_nodes=RANDOM_LEAVES if len(x) > 2 * RANDOM_LEAVES else None)
-    model.fit(standard.filled(x), y)
+    model.fit(standard.splittable(x), y)
     return Forest(standard, model, size)
 
 
@@ -307,8 +307,8 @@ def fit_boosting(x: np.ndarray, y: np.ndarray, size: int, seed: int, threads: in
         max_iter=ROUNDS, learning_rate=0.15, max_leaf_nodes=15, min_samples_leaf=10,
         l2_regularization=1.0, max_features=_SHARE_OF_FEATURES, max_bins=_BINS,
         class_weight="balanced", early_stopping=False, random_state=seed)
-    with threadpool_limits(threads, "openmp"):
-        model.fit(standard.filled(x), y)
+    with threadpool_limits(boosting_threads(x, threads), "openmp"):
+        model.fit(standard.splittable(x), y)
     return Boosting(standard, model, size)
 
 

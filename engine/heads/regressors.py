@@ -15,7 +15,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegresso
 from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_limits
 
-from .standard import Graph, Standard
+from .standard import Graph, Standard, boosting_threads
 from .trees import Tree, ensemble
 
 MODELS = ("ridge", "forest", "boosting", "joined")
@@ -139,7 +139,7 @@ def _forest(standard: Standard, x: np.ndarray, y: np.ndarray, seed: int, threads
     model = RandomForestRegressor(
         TREES, max_features=1 / 3, min_samples_leaf=2, n_jobs=threads, random_state=seed,
         max_leaf_nodes=_LEAVES_IN_ALL // TREES if len(x) > 2 * _LEAVES_IN_ALL // TREES else None)
-    model.fit(standard.filled(x), y)
+    model.fit(standard.splittable(x), y)
     trees = tuple(Tree.of_forest(e.tree_, e.tree_.value[:, :, 0] / TREES)
                   for e in model.estimators_)
     return Trees(standard, model, trees, 0.0)
@@ -150,8 +150,8 @@ def _boosting(standard: Standard, x: np.ndarray, y: np.ndarray, seed: int, threa
     model = HistGradientBoostingRegressor(
         max_iter=ROUNDS, learning_rate=0.05, max_leaf_nodes=15, min_samples_leaf=10,
         l2_regularization=1.0, max_features=0.2, early_stopping=False, random_state=seed)
-    with threadpool_limits(threads, "openmp"):
-        model.fit(standard.filled(x), y)
+    with threadpool_limits(boosting_threads(x, threads), "openmp"):
+        model.fit(standard.splittable(x), y)
     trees = tuple(Tree.of_boosting(one.nodes, 0, 1)
                   for turn in model._predictors for one in turn)
     return Trees(standard, model, trees, float(np.ravel(model._baseline_prediction)[0]))

@@ -8,6 +8,18 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+_ROUNDING = 1e-5  # spread, of 1 or of a larger mean, below which a feature is constant
+_SMALL = 10_000_000  # numbers in a table up to which boosting is as fast on one processor
+
+
+def boosting_threads(x: np.ndarray, threads: int) -> int:
+    """Processors for boosting on (n, k) features.
+
+    Its threads meet after every node of every tree: on a small table that costs more than it
+    brings, and minutes instead of seconds where other programs keep the processors busy.
+    """
+    return threads if x.size > _SMALL else 1
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -45,7 +57,7 @@ class Standard:
         spread = np.sqrt((np.where(seen, x - mean, 0) ** 2).sum(0) / count)
         if embedded:
             spread[:embedded] = np.sqrt((spread[:embedded] ** 2).mean())
-        scale = 1 / np.where(spread > 1e-9, spread, 1.0)
+        scale = 1 / np.where(spread > _ROUNDING * np.maximum(1, np.abs(mean)), spread, 1.0)
         return cls(mean.astype(np.float32), scale.astype(np.float32))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -55,6 +67,16 @@ class Standard:
     def filled(self, x: np.ndarray) -> np.ndarray:
         """(n, k) float32 features as they are, NaN as the mean."""
         return np.where(np.isnan(x), self.mean, x).astype(np.float32)
+
+    def splittable(self, x: np.ndarray) -> np.ndarray:
+        """`filled` for trees to learn from: a column that varies by rounding only is constant.
+
+        Trees would split on it where they find nothing better, and ONNX rounds otherwise.
+        """
+        table = self.filled(x)
+        flat = table.std(0) <= _ROUNDING * np.maximum(1, np.abs(self.mean))
+        table[:, flat] = self.mean[flat]
+        return table
 
     def graph(self) -> Graph:
         """Nodes from "features" over "filled" to "standard"."""
