@@ -27,6 +27,7 @@ from ..rasters.embeddings import DATES_TAG, ENCODER_TAG, EmbeddingsWriter, quant
 from ..rasters.grid import Grid, Window
 from ..rasters.raster import check_space, check_writable
 from ..stacks.reading import StackReader
+from ..stacks.sensors import TITLES
 from ..stacks.stack import Stack
 from .encoder import Encoder
 from .patches import Lattice, PatchWork
@@ -61,7 +62,7 @@ def encode_stack(stack: Stack, encoder_name: str, output: Path, context: JobCont
     """
     encoder = Encoder.open(encoder_name, context.device, context.threads)
     card = encoder.card
-    name = stack.path.name if stack.path else "The input"
+    name = stack.path.name if stack.path else "the input"
     if lacking := encoder.missing(stack.sensors()):
         raise UserError(f"{name}: {' '.join(lacking)}")
     lattice = Lattice.of(stack.grid, card.patch)
@@ -74,6 +75,7 @@ def encode_stack(stack: Stack, encoder_name: str, output: Path, context: JobCont
     context.log(f"Encoder {card.identity}, per {card.unit}, {card.dimensions} d; "
                 f"{grid.shape[0]} x {grid.shape[1]} {_units(card)}")
     _compare_sizes(card, stack, context)
+    _say_what_lacks(encoder, stack, context)
     dates = sorted({scene.date for scene in stack.scenes if scene.date})
     tags = {ENCODER_TAG: card.identity, DATES_TAG: ",".join(dates)}
     finer = upsampled and card.patch > 1
@@ -95,8 +97,9 @@ def encode_stack(stack: Stack, encoder_name: str, output: Path, context: JobCont
             count += valid
             pace.add(block.size, valid)
         if not count:
-            raise UserError(f"All {len(dates) or 1} dates of {name} are masked or without data. "
-                            "Check Cloud mask.")
+            which = f"All {len(dates)} dates of" if len(dates) > 1 else "The only date of"
+            raise UserError(f"{which} {name} {'are' if len(dates) > 1 else 'is'} masked or "
+                            "without data. Check Cloud mask.")
     seconds = time.monotonic() - start
     context.log(f"Embeddings of {count} {_units(card)} ({100 * count / grid.full.size:.1f} %) in "
                 f"{seconds:.0f} s, {count / seconds:.0f} {_units(card)}/s")
@@ -123,7 +126,21 @@ def _compare_sizes(card: Card, stack: Stack, context: JobContext) -> None:
     side = float(row_areas[len(row_areas) // 2]) ** 0.5
     if not 1 / _MUCH < side / card.ground_size_m < _MUCH:
         context.warn(f"{card.name} was made for pixels of {card.ground_size_m:g} m, these have "
-                     f"{side:.3g} m. Its embeddings may mean less here.")
+                     f"{round(side, 2 if side < 10 else 0):g} m. Its embeddings may mean less "
+                     "here.")
+
+
+def _say_what_lacks(encoder: Encoder, stack: Stack, context: JobContext) -> None:
+    """Name the bands that a sensor of the stack lacks, and what the encoder makes of that."""
+    there = stack.sensors()
+    for wanted in encoder.card.sensors:
+        if wanted.sensor not in there or wanted.sensor not in TITLES:
+            continue
+        bands = there[wanted.sensor]
+        if lacking := [band for band in wanted.bands if band not in bands]:
+            alone = not encoder.missing({wanted.sensor: bands})
+            (context.log if alone else context.warn)(
+                f"{TITLES[wanted.sensor]} of the stack lacks {', '.join(lacking)}. {wanted.note}")
 
 
 def window_in(grid: Grid, extent: list | None) -> Window:

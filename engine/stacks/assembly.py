@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import zipfile
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -53,7 +54,7 @@ def discover(sources: list[Path]) -> tuple[list[PurePath], list[tuple[str, str]]
     for source in sources:
         source = source.parent if source.name.startswith(_PRODUCT_FILES) else source
         if source.is_dir():
-            inside = sorted(p for p in source.rglob("*") if p.is_file())
+            inside = sorted(p for p in source.rglob("*") if os.path.isfile(p))
             files += [p for p in inside if _wanted(p, source.parent)]
             for archive in (p for p in inside if p.suffix.lower() == ".zip"):
                 files += _in_archive(archive)

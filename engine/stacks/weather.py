@@ -20,9 +20,18 @@ from ..errors import UserError
 from ..rasters.grid import Grid
 from .scenes import lonlat_bounds
 from .weather_tables import Bounds, read_csv, read_netcdf
-from .weather_units import TITLES, UNITS, Column, best, guessed_unit, stated_unit
+from .weather_units import (
+    TITLES,
+    UNITS,
+    Column,
+    best,
+    check_plausible,
+    guessed_unit,
+    stated_unit,
+)
 
 _SHORT = 2  # days of a gap that are filled
+_DAMP = 1.2  # times what the air can hold is no mean of any place
 _ENOUGH = 0.9  # share of a day's hours that must be there
 _DAY = np.timedelta64(1, "D")
 _SUMS = ("precipitation", "radiation")
@@ -247,9 +256,14 @@ class _Variables:
                 values = self._read(role)
                 self.said.append("vapour-pressure deficit worked out from temperature and "
                                  f"{TITLES[role]} (FAO 56)")
-                if role == "dewpoint":
-                    return saturation_pressure(values)
-                return values * self._saturated() if role == "humidity" else values
+                saturated = self._saturated()
+                actual = {"dewpoint": saturation_pressure, "humidity": saturated.__mul__,
+                          "vapour_pressure": np.asarray}[role](values)
+                if np.nanmean(actual) > _DAMP * np.nanmean(saturated):
+                    raise UserError(f"`{self._path.name}`: by its {TITLES[role]} the air would "
+                                    "hold more water than it can at its temperature. Check the "
+                                    "units of both.")
+                return actual
         return None
 
     def _saturated(self) -> np.ndarray:
@@ -261,7 +275,9 @@ class _Variables:
     def _read(self, role: str) -> np.ndarray:
         column = self._columns[role]
         unit, guessed = column.unit, ""
-        if not unit:
+        if unit:
+            check_plausible(column, unit)
+        else:
             saturated = self._saturated() if role.startswith("vapour") else None
             unit, guessed = guessed_unit(column, saturated), ", guessed from its range"
         self.said.append(f"{TITLES[role]} is `{column.name}` in {unit}{guessed}")

@@ -23,8 +23,16 @@ from .weather_units import Column, understood
 Bounds = tuple[float, float, float, float]
 
 _DATE = re.compile(r"(date|time|day|datum|valid_time|timestamp)([ _(].*)?", re.IGNORECASE)
-_EMPTY = ("", "nan", "na", "n/a", "null", "none", "-", "-9999", "-999")
-_PREAMBLE = 20  # lines that may stand above the header
+#: A date in several columns: what each may be called.
+_YEAR, _MONTH, _DAY, _DOY, _HOUR = (
+    re.compile(names, re.IGNORECASE) for names in (
+        "year|yyyy|yr", "month|mo|mm|mon", "day|dy|dd|day_of_month",
+        "doy|yday|day[ _]?of[ _]?year|julian[ _]?day", "hour|hr|hh",
+    )
+)  # fmt: skip
+_EMPTY = ("", "nan", "na", "n/a", "null", "none", "-")
+_NO_VALUE = (-9999.0, -999.0)
+_PREAMBLE = 60  # lines that may stand above the header
 _STEP = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86400}
 _REACH = 1.5  # cells around the rasters that count as their own place
 
@@ -43,10 +51,12 @@ class Table:
 
 
 def read_csv(path: Path) -> Table:
-    """A table with a header and a column of dates; text above the header is passed over.
+    """A table with a header and dates; text above the header is passed over.
+
+    Dates are one column, or columns of year, month and day or of year and day of the year.
 
     Raises:
-        UserError: no column of dates, a value that is no number, a time that occurs twice.
+        UserError: no dates, a value that is no number, a time that occurs twice.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -55,17 +65,19 @@ def read_csv(path: Path) -> Table:
     start, mark = _header(lines, path)
     rows = [row for row in csv.reader(lines[start:], delimiter=mark) if any(row)]
     labels = [label.strip() for label in rows[0]]
-    when = next(i for i, label in enumerate(labels) if _DATE.fullmatch(label))
+    when = _date_columns(labels)
     rows = [row + [""] * (len(labels) - len(row)) for row in rows[1:]]
+    dates = [_joined([row[i] for i in when], labels[when[-1]]) for row in rows]
     try:
-        times = np.array([_time(row[when]) for row in rows], "datetime64[s]")
+        times = np.array([_time(date) for date in dates], "datetime64[s]")
     except ValueError as failure:
         raise UserError(f"`{path.name}`: {failure}. Write dates as 2024-06-15.") from failure
     columns = []
     for i, label in enumerate(labels):
-        known = understood(label) if i != when else None
+        known = understood(label) if i not in when else None
         if known:
-            values = [_number(row[i], mark, label, row[when], path) for row in rows]
+            values = [_number(row[i], mark, label, date, path)
+                      for row, date in zip(rows, dates, strict=True)]
             columns.append(Column(label, *known, np.array(values, float)))
     return _sorted(times, columns, path)
 
@@ -75,9 +87,35 @@ def _header(lines: list[str], path: Path) -> tuple[int, str]:
     for number, line in enumerate(lines[:_PREAMBLE]):
         for mark in ",;\t":
             cells = next(csv.reader([line], delimiter=mark), [])
-            if len(cells) > 1 and any(_DATE.fullmatch(cell.strip()) for cell in cells):
+            if len(cells) > 1 and _date_columns([cell.strip() for cell in cells]):
                 return number, mark
-    raise UserError(f"`{path.name}` has no column of dates. Name it `date`.")
+    raise UserError(f"`{path.name}` has no column of dates. Name it `date`, or give `year`, "
+                    "`month` and `day`.")
+
+
+def _date_columns(labels: list[str]) -> list[int]:
+    """The columns that make a date: one, or year, month, day or year, day of the year [, hour]."""
+
+    def place(pattern: re.Pattern[str]) -> list[int]:
+        return [i for i, label in enumerate(labels) if pattern.fullmatch(label)][:1]
+
+    year, month, day, doy, hour = map(place, (_YEAR, _MONTH, _DAY, _DOY, _HOUR))
+    if year and doy:
+        return year + doy
+    if year and month and day:
+        return year + month + day + hour
+    return place(_DATE)
+
+
+def _joined(parts: list[str], last: str) -> str:
+    """The text of a date of which the parts stand in columns."""
+    parts = [part.strip() for part in parts]
+    if len(parts) == 1 or not all(re.fullmatch(r"\d+", part) for part in parts):
+        return " ".join(parts)
+    if _DOY.fullmatch(last):
+        return str(np.datetime64(parts[0], "D") + np.timedelta64(int(parts[1]) - 1, "D"))
+    date = "-".join([parts[0], *(part.zfill(2) for part in parts[1:3])])
+    return date + (f"T{parts[3].zfill(2)}" if len(parts) > 3 else "")
 
 
 def _time(text: str) -> np.datetime64:
@@ -96,7 +134,8 @@ def _number(text: str, mark: str, label: str, when: str, path: Path) -> float:
     if text.lower() in _EMPTY:
         return np.nan
     try:
-        return float(text.replace(",", ".") if mark != "," else text)
+        value = float(text.replace(",", ".") if mark != "," else text)
+        return np.nan if value in _NO_VALUE else value
     except ValueError:
         raise UserError(f"`{path.name}`: {label} of {when} is {text!r}, not a number. "
                         "Correct it or leave it empty.") from None

@@ -45,9 +45,11 @@ _OTHER = re.compile(  # of a kind that is not wanted: directions, gusts, parts o
 _EXTREME = re.compile(r"max|min")
 _MEAN = re.compile(r"mean|avg|sum|24h|flux")
 
-_K = {"K": (1.0, -273.15), "degC": (1.0, 0.0)}
+_K = {"K": (1.0, -273.15), "degC": (1.0, 0.0), "degF": (5 / 9, -160 / 9)}
 _PRESSURE = {"kPa": (1.0, 0.0), "hPa": (0.1, 0.0), "Pa": (0.001, 0.0)}
-_SPEED = {"m/s": (1.0, 0.0), "km/h": (1 / 3.6, 0.0), "kn": (0.514444, 0.0)}
+_SPEED = {"m/s": (1.0, 0.0), "km/h": (1 / 3.6, 0.0), "kn": (0.514444, 0.0),
+          "mph": (0.44704, 0.0)}  # fmt: skip
+_STATED = ("kg/m2/s", "kn", "degF", "mph", "inch")  # never guessed
 _RATE = ("kg/m2/s", "W/m2")  # means over the time since the last value, not sums
 
 #: Role to its units: factor and offset to the units of `models.cube.WEATHER`.
@@ -56,15 +58,18 @@ UNITS: dict[str, dict[str, tuple[float, float]]] = {
     **dict.fromkeys(("vapour_pressure", "vapour_pressure_deficit"), _PRESSURE),
     **dict.fromkeys(("wind", "wind_u", "wind_v"), _SPEED),
     "humidity": {"%": (0.01, 0.0), "1": (1.0, 0.0)},
-    "precipitation": {"mm": (1.0, 0.0), "m": (1000.0, 0.0), "kg/m2/s": (86400.0, 0.0)},
+    "precipitation": {"mm": (1.0, 0.0), "m": (1000.0, 0.0), "inch": (25.4, 0.0),
+                      "kg/m2/s": (86400.0, 0.0)},
     "radiation": {"MJ/m2": (1.0, 0.0), "kJ/m2": (1e-3, 0.0), "J/m2": (1e-6, 0.0),
                   "W/m2": (0.0864, 0.0), "kWh/m2": (3.6, 0.0)},
 }  # fmt: skip
 _SPELLINGS = {
     **{unit.lower(): unit for units in UNITS.values() for unit in units},
     "kelvin": "K", "degk": "K", "c": "degC", "celsius": "degC", "degreecelsius": "degC",
-    "degreescelsius": "degC", "mbar": "hPa", "mb": "hPa", "ms-1": "m/s", "mps": "m/s",
-    "kmh-1": "km/h", "kmh": "km/h", "kph": "km/h", "knots": "kn", "percent": "%", "kgm-2": "mm",
+    "degreescelsius": "degC", "f": "degF", "fahrenheit": "degF", "degreesfahrenheit": "degF",
+    "in": "inch", "inches": "inch", "mi/h": "mph", "mbar": "hPa", "mb": "hPa", "ms-1": "m/s",
+    "mps": "m/s", "kmh-1": "km/h", "kmh": "km/h", "kph": "km/h", "knots": "kn", "percent": "%",
+    "kgm-2": "mm",
     "kg/m2": "mm", "mofwaterequivalent": "m", "kgm-2s-1": "kg/m2/s", "mm/s": "kg/m2/s",
     "wm-2": "W/m2", "jm-2": "J/m2", "kjm-2": "kJ/m2", "mjm-2": "MJ/m2", "kwhm-2": "kWh/m2",
 }  # fmt: skip
@@ -169,7 +174,36 @@ _PLAUSIBLE: dict[str, Callable[[np.ndarray], bool]] = {
     "wind": _within(0, 60), "wind_u": _within(-60, 60), "wind_v": _within(-60, 60),
     "vapour_pressure": _within(0, 7), "vapour_pressure_deficit": _within(0, 12),
 }  # fmt: skip
+#: Lowest and highest daily value on Earth, generously, in the units of `models.cube.WEATHER`.
+_RECORDS = {
+    **dict.fromkeys(("temperature", "temperature_min", "temperature_max", "dewpoint"), (-95, 65)),
+    "precipitation": (-0.5, 2500), "radiation": (-0.5, 50), "humidity": (0, 1.5),
+    "wind": (0, 120), "wind_u": (-120, 120), "wind_v": (-120, 120),
+    "vapour_pressure": (0, 8), "vapour_pressure_deficit": (-0.5, 20),
+}  # fmt: skip
 _CALM, _WINDY = 7.0, 12.0  # m/s: means below are no km/h that anyone measures, above no m/s
+
+
+def check_plausible(column: Column, unit: str) -> None:
+    """Refuse values that no weather has in a unit that was stated or given.
+
+    Raises:
+        UserError: with the unit in which they would make sense, where there is one.
+    """
+    x = column.values[np.isfinite(column.values)]
+    factor, offset = UNITS[column.role][unit]
+    low, high = _RECORDS[column.role]
+    y = factor * x + offset
+    faint = column.role == "radiation" and 0 < y.max(initial=0) < 0.01
+    if not len(x) or (low <= y.min() and y.max() <= high and not faint):
+        return
+    fitting = [u for u, (f, o) in UNITS[column.role].items()
+               if u != unit and u not in _STATED and _PLAUSIBLE[column.role](f * x + o)]
+    hint = f"they look like {' or '.join(fitting)}" if fitting else "look for values that are wrong"
+    raise UserError(
+        f"`{column.name}` is said to be {TITLES[column.role]} in {unit}, but {x.min():.4g} to "
+        f"{x.max():.4g} {unit} is no weather; {hint}. Correct the file, or give the unit as "
+        f"{column.role}={fitting[0] if fitting else next(iter(UNITS[column.role]))}.")
 
 
 def guessed_unit(column: Column, saturated: np.ndarray | None) -> str:
@@ -185,7 +219,7 @@ def guessed_unit(column: Column, saturated: np.ndarray | None) -> str:
     x = column.values[np.isfinite(column.values)]
     units = UNITS[column.role]
     fitting = [u for u, (f, o) in units.items()
-               if u not in ("kg/m2/s", "kn") and len(x) and _PLAUSIBLE[column.role](f * x + o)]
+               if u not in _STATED and len(x) and _PLAUSIBLE[column.role](f * x + o)]
     if column.role.startswith("vapour") and saturated is not None:
         share = np.nanmean(column.values) / np.nanmean(saturated)  # of what the air can hold
         low, high = (0.15, 1.1) if column.role == "vapour_pressure" else (0.05, 0.98)

@@ -133,11 +133,13 @@ def missing(sensors: dict[str, tuple[str, ...]], card: Card | None = None) -> li
     found = "; ".join(f"{name}: {', '.join(bands)}" for name, bands in sensors.items()) or "nothing"
     wanted = "; or ".join(f"{feed.sensor}: {', '.join(feed.bands)}" for feed in feeds)
     nearest = min(feeds, key=lambda f: (f.sensor not in sensors, len(_lacking(f, sensors))))
-    lacking = _lacking(nearest, sensors)
+    bands = _lacking(nearest, sensors)
+    lacking = f"of {nearest.sensor} {', '.join(bands)} {'is' if len(bands) == 1 else 'are'}"
+    if not any(feed.sensor in sensors for feed in feeds):
+        lacking = f"scenes of {' or '.join(dict.fromkeys(feed.sensor for feed in feeds))} are"
     return [
-        f"AnySat needs all bands of one of its sensors ({wanted}); the stack has {found}, so of "
-        f"{nearest.sensor} {', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} missing. "
-        "Add such scenes, or use the encoder 'fast'."
+        f"AnySat needs all bands of one of its sensors ({wanted}); the stack has {found}, so "
+        f"{lacking} missing. Add such scenes, or use the encoder 'fast'."
     ]
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..conformance import Answer, Case, Shapes
-from .network import OFFICIAL, AnySat, Config, build, shapes
+from .network import MODIS, OFFICIAL, AnySat, Config, build, shapes
 from .objective import CrossSensorJepa, Hidden, Predictor
 from .projectors import SENSORS, ImageSensor, Sensor, SeriesSensor
 
@@ -46,14 +46,18 @@ def _tensors(case: Case) -> dict[str, Tensor]:
 
 def _sensors(projectors: Mapping[str, Mapping[str, Any]], ground: Mapping[str, float],
              reduce: Mapping[str, int]) -> dict[str, Sensor]:
-    """Sensors as the arguments of the reference's projectors describe them."""
+    """Sensors as the arguments of the reference's projectors describe them.
+
+    MODIS is cut by 12 without being told: the reference sets that in its code.
+    """
     found: dict[str, Sensor] = {}
     for name, given in projectors.items():
         ground_m = float(ground.get(name, SENSORS[name].ground_m if name in SENSORS else 10))
+        usual = SENSORS[MODIS].reduce if name == MODIS else 1
         if "T" in given:
             found[name] = SeriesSensor(
                 given["in_channels"], ground_m, given["T"], bool(given.get("in_norm", True)),
-                int(reduce.get(name, given.get("reduce_scale", 1))), given["n_head"],
+                int(reduce.get(name, given.get("reduce_scale", usual))), given["n_head"],
                 given["d_k"], tuple(given["mlp_in"]), float(given.get("dropout", 0.2)),
             )  # fmt: skip
         else:

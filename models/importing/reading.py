@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import pickle  # nosec B403: only the class of its errors
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor
 SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".bin")
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _CODE = re.compile(r"GLOBAL|not allowed|unsupported class|allowlist", re.IGNORECASE)
+_NEWER = re.compile(r"Unsupported operand")  # of pickle protocols that PyTorch does not read safely
 
 
 class Plain(dict):
@@ -35,8 +37,27 @@ class Plain(dict):
             self.update(state)
 
 
-#: Containers of settings in official files: DINO's and TiMo's arguments, MAESTRO's masking.
-_CONTAINERS = [(Plain, "argparse.Namespace"), (Plain, "maestro.conf.mask.MaskConfig")]
+def _empty(*_arguments: object) -> dict[Any, Any]:
+    """A mapping to be filled, in place of one with a default."""
+    return {}
+
+
+#: Containers of settings in official files and in those of Lightning: DINO's and TiMo's arguments,
+#: MAESTRO's masking, paths, OmegaConf's settings, NumPy's arrays. Weights are never among them.
+_CONTAINERS = [(Plain, name) for name in (
+    "argparse.Namespace", "maestro.conf.mask.MaskConfig",
+    "lightning_fabric.utilities.data.AttributeDict",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+    "lightning.fabric.utilities.data.AttributeDict",
+    "pathlib.Path", "pathlib.PosixPath", "pathlib.PurePosixPath", "pathlib.WindowsPath",
+    "pathlib._local.PosixPath", "pathlib._local.WindowsPath",
+    "omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig",
+    "omegaconf.base.ContainerMetadata", "omegaconf.base.Metadata", "omegaconf.nodes.AnyNode",
+    "typing.Any", "builtins.dict", "builtins.list", "builtins.int", "builtins.str",
+    "numpy.ndarray", "numpy.dtype", "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar", "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+)] + [(_empty, "collections.defaultdict")]  # fmt: skip
 
 
 def read_weights(path: Path) -> dict[str, Any]:
@@ -80,6 +101,8 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _pickled(path: Path, mapped: bool) -> dict[str, Any]:
+    if mapped:
+        _check_sums(path)
     try:
         with torch.serialization.safe_globals(_CONTAINERS):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
@@ -88,6 +111,11 @@ def _pickled(path: Path, mapped: bool) -> dict[str, Any]:
             raise ValueError(
                 f"{path.name} holds code besides weights and was not opened. Get a safetensors "
                 "file."
+            ) from failure
+        if _NEWER.search(str(failure)):
+            raise ValueError(
+                f"{path.name} is a pickle of a kind that cannot be read without running code, and "
+                "was not opened. Get a safetensors file."
             ) from failure
         raise _damaged(path) from failure
     except MemoryError:
@@ -100,6 +128,17 @@ def _pickled(path: Path, mapped: bool) -> dict[str, Any]:
             "weights."
         )
     return dict(content)
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the parts of an archive with their check sums, which PyTorch does not do."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, EOFError) as failure:
+        raise _damaged(path) from failure
+    if wrong:
+        raise _damaged(path)
 
 
 def _damaged(path: Path) -> ValueError:

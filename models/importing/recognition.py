@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..anysat.adapter import SETUPS
@@ -25,6 +27,7 @@ SYSTEMS = {
     "skysense": "SkySense and SkySense++",
 }  # fmt: skip
 _FAR = re.compile(r"^no .* checkpoint|not SkySense V2")  # what a file of another system is told
+_WORDS = 4  # that wrappers may have put before a tensor's name, and none
 _SHOWN = 3  # tensors that are named of a file that nobody knows
 
 
@@ -91,14 +94,16 @@ def recognise(content: Mapping[str, Any], name: str) -> Recognised:
     """
     content = _by_name(content)
     near: list[str] = []
-    for system in SYSTEMS:
-        try:
-            config, state = _module(system, "checkpoint").recognise(content)
-        except ValueError as failure:
-            if not _FAR.search(str(failure)):
-                near.append(str(failure))
-            continue
-        return Recognised(system, config, state, _variants(system, config))
+    for candidate in (content, *_unwrapped(content)):
+        for system in SYSTEMS:
+            try:
+                config, state = _module(system, "checkpoint").recognise(candidate)
+            except ValueError as failure:
+                if not _FAR.search(str(failure)):
+                    near.append(str(failure))
+                continue
+            _check_values(name, state)
+            return Recognised(system, config, state, _variants(system, config))
     if near:
         raise ValueError(f"{name}: {near[0].rstrip('.')}. Download it again, or choose another "
                          "official file of this encoder.")  # fmt: skip
@@ -108,6 +113,41 @@ def recognise(content: Mapping[str, Any], name: str) -> Recognised:
         f"{name} holds weights of no encoder that Earthprint knows: of its tensors, {found}. Known "
         f"are {', '.join(SYSTEMS.values())}."
     )
+
+
+def _unwrapped(content: Mapping[str, Any]) -> Iterator[dict[str, Tensor]]:
+    """The tensors of a file under every nesting and without the words that wrappers put in front.
+
+    Training programs differ in both (`state_dict`, `ema`, `model.`, `backbone.`, `net.`); a system
+    knows those of its authors only. The nesting with most tensors comes first.
+    """
+    groups = sorted(_nested(content), key=len, reverse=True)
+    for tensors in groups:
+        for _ in range(_WORDS):
+            firsts = Counter(name.partition(".")[0] for name in tensors if "." in name)
+            word, times = max(firsts.items(), key=lambda item: item[1], default=("", 0))
+            yield tensors
+            if 2 * times < len(tensors) or not times:
+                break
+            start = f"{word}."
+            tensors = {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+
+
+def _nested(content: Mapping[str, Any]) -> Iterator[dict[str, Tensor]]:
+    """The mappings that hold tensors, at any depth."""
+    if tensors := {n: t for n, t in content.items() if isinstance(t, Tensor)}:
+        yield tensors
+    for value in content.values():
+        if isinstance(value, Mapping):
+            yield from _nested(value)
+
+
+def _check_values(name: str, state: Mapping[str, Tensor]) -> None:
+    """Raise a ValueError if a tensor holds something that is no finite number."""
+    for key, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"{name}: the tensor {key} holds values that are no finite numbers. "
+                             "The file is damaged, or its training failed; choose another.")
 
 
 def join(files: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:

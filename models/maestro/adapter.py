@@ -75,11 +75,13 @@ def missing(sensors: dict[str, tuple[str, ...]], card: Card | None = None) -> li
         need: [band for band in need[1] if band not in sensors.get(need[0], ())] for need in needs
     }
     nearest = min(needs, key=lambda need: (need[0] not in sensors, len(lacking[need])))
+    bands = lacking[nearest]
+    missed = f"of {nearest[0]} {', '.join(bands)} {'is' if len(bands) == 1 else 'are'}"
+    if nearest[0] not in sensors:
+        missed = f"scenes of {' or '.join(dict.fromkeys(sensor for sensor, _ in needs))} are"
     return [
-        f"MAESTRO needs all bands of one of its inputs ({wanted}); the stack has {found}, so of "
-        f"{nearest[0]} {', '.join(lacking[nearest])} "
-        f"{'is' if len(lacking[nearest]) == 1 else 'are'} missing. Add such scenes, or use the "
-        "encoder 'fast'."
+        f"MAESTRO needs all bands of one of its inputs ({wanted}); the stack has {found}, so "
+        f"{missed} missing. Add such scenes, or use the encoder 'fast'."
     ]
 
 

@@ -91,13 +91,16 @@ def missing(sensors: dict[str, tuple[str, ...]], card: Card | None = None) -> li
     if any(set(layout.bands) <= set(sensors.get(sensor, ())) for sensor in layout.sensors):
         return []
     found = "; ".join(f"{name}: {', '.join(bands)}" for name, bands in sensors.items()) or "nothing"
+    wanted = f"{', '.join(layout.bands)} of {' or '.join(layout.sensors)}"
     given = [set(sensors.get(sensor, ())) for sensor in layout.sensors]
     nearest = max(given, key=lambda bands: len(bands & set(layout.bands)))
     lacking = [band for band in layout.bands if band not in nearest]
+    missing = f"{', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} missing"
+    if any(set(layout.bands) <= set(bands) for bands in sensors.values()):
+        missing = f"scenes of {' or '.join(layout.sensors)} are missing"
     return [
-        f"This TiMo needs {', '.join(layout.bands)} of {' or '.join(layout.sensors)}; the stack "
-        f"has {found}, so {', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} missing. "
-        "Add such scenes, or use the encoder 'fast'."
+        f"This TiMo needs {wanted}; the stack has {found}, so {missing}. Add such scenes, or use "
+        "the encoder 'fast'."
     ]
 
 

@@ -114,7 +114,7 @@ def test_what_lacks_is_listed():
     (line,) = adapter.missing({"sentinel-2": tuple(b for b in S2_BANDS if b != "nir08")})
     assert "nir08 is missing" in line and "'fast'" in line
     (line,) = adapter.missing({"landsat": ("blue", "red", "nir08")}, card(SERIES))
-    assert "sentinel-1 vv, vh are missing" in line
+    assert "so scenes of sentinel-2 or sentinel-1 are missing" in line
     (line,) = adapter.missing({})
     assert "the stack has nothing" in line
     for variant in ("s2_naip", "none:s2", "flair:dem", "flair:spot"):

@@ -176,6 +176,7 @@ REFUSED = {
     "no blue": ("", {"aerial": ("nir", "red", "green")}, "so blue is missing"),
     "nothing": ("", {}, "the stack has nothing"),
     "10 bands": ("multisenge", {"landsat": LANDSAT}, "rededge071"),
+    "other sensor": ("multisenge", {"landsat": S2}, "so scenes of sentinel-2 are missing"),
     "no cirrus": ("mtlcc", {"sentinel-2": L1C[:-1]}, "so cirrus is missing"),
     "no radar": ("kuro-siwo", {"sentinel-2": S2}, "so vv, vh are missing"),
 }

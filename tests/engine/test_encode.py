@@ -163,9 +163,40 @@ def test_a_path_of_250_foreign_characters_goes_all_the_way(tmp_path):
     assert codes.any() and len(file.dates) == len(DATES)
 
 
+@pytest.mark.parametrize(("encoder", "level", "said"), [
+    ("maestro-small", "warning", "Sentinel-2 of the stack lacks nir08. All its bands, or the input "
+     "is left out."),
+    ("fast", "info", "Sentinel-2 of the stack lacks nir08. Groups blue-green-red, "),
+])
+def test_a_sensor_that_lacks_bands_is_named(tmp_path, encoder, level, said):
+    rng, said_now = np.random.default_rng(0), []
+    for name, bands in {"S2A_MSIL2A_20230701T105031_N0400_R051_T31UFS.tif":
+                        [b for b in BANDS if b not in ("B8A", "SCL")],
+                        "S1A_IW_GRDH_1SDV_20230703T055011.tif": ["VV", "VH"]}.items():
+        radar = len(bands) == 2
+        with rasterio.open(tmp_path / name, "w", driver="GTiff", width=32, height=32,
+                           count=len(bands), dtype="float32" if radar else "uint16", nodata=0,
+                           crs="EPSG:32631", transform=Affine(10, 0, 5e5, 0, -10, 5.6e6)) as out:
+            shape = (len(bands), 32, 32)
+            out.write(rng.normal(-12, 2, shape).astype(np.float32) if radar
+                      else rng.integers(1200, 4000, shape).astype(np.uint16))
+            for band, description in enumerate(bands, 1):
+                out.set_band_description(band, description)
+    context = JobContext(on_log=lambda *line: said_now.append(line))
+    jobs.run("encode", {"input": [str(tmp_path)], "output": str(tmp_path / "e.tif"),
+                        "encoder": encoder}, context)  # fmt: skip
+    assert any(line[0] == level and line[1].startswith(said) for line in said_now)
+
+
+def test_a_single_path_may_be_given_as_it_is(season, tmp_path):
+    encode(season, tmp_path / "a.tif")
+    jobs.run("encode", {"input": str(season), "output": str(tmp_path / "b.tif")}, JobContext())
+    assert np.array_equal(all_codes(tmp_path / "a.tif")[0], all_codes(tmp_path / "b.tif")[0])
+
+
 @pytest.mark.parametrize(("number", "sentence"), [
     (errno.ENOSPC, "The disk is full"), (errno.EROFS, "is read-only"),
-    (errno.EACCES, "is read-only")])
+    (errno.EACCES, "no permission to open")])
 def test_a_disk_that_gives_out_midway_is_a_sentence_and_leaves_nothing(
         season, tmp_path, monkeypatch, number, sentence):
     def give_out(self, level, row, col):

@@ -156,6 +156,52 @@ def test_ambiguous_units_are_refused_and_can_be_given(tmp_path, column, factor, 
         assert weather.values[:, 1] == pytest.approx(0.004 * course["precipitation"], rel=1e-4)
 
 
+@pytest.mark.parametrize("old, new, factor, offset, sentence", [
+    ("temperature", "temperature (degC)", 1, 273.15, "no weather; they look like K"),
+    ("temperature", "temperature (K)", 1, 0, "no weather; they look like degC"),
+    ("rain", "rain (m)", 1, 0, "no weather; they look like mm"),
+    ("radiation", "radiation (MJ/m2)", 1e6, 0, "no weather; they look like J/m2"),
+    ("radiation", "radiation (J/m2)", 1, 0, "no weather; they look like MJ/m2"),
+    ("dewpoint", "dewpoint (degC)", 1, 15, "the air would hold more water than it can"),
+])  # fmt: skip
+def test_stated_units_in_which_values_are_no_weather_are_refused(
+        tmp_path, old, new, factor, offset, sentence):
+    columns = {(new if k == old else k): (factor * v + offset if k == old else v)
+               for k, v in plain(season()).items()}  # fmt: skip
+    with pytest.raises(UserError, match=sentence):
+        read_weather(table(tmp_path / "w.csv", columns))
+
+
+def test_units_of_other_countries(tmp_path):
+    course = season()
+    columns = {"t2m (°F)": 1.8 * course["temperature"] + 32,
+               "dew_point (F)": 1.8 * course["dewpoint"] + 32,
+               "rain (inch)": course["precipitation"] / 25.4, "radiation": course["radiation"],
+               "wind_speed (mph)": course["wind"] / 0.44704}  # fmt: skip
+    weather, _ = said(table(tmp_path / "w.csv", columns))
+    assert np.abs(weather.values - truth(course)).max() < 0.01
+
+
+@pytest.mark.parametrize("parts", [("YEAR", "MO", "DY"), ("year", "doy")])
+def test_dates_in_several_columns(tmp_path, parts):
+    course = season()
+    path = table(tmp_path / "w.csv", {**plain(course), "wind_speed": course["wind"]})
+    lines = path.read_text().splitlines()
+    written = [",".join([*parts, *lines[0].split(",")[1:]])]
+    for line in lines[1:]:
+        day, rest = line.split(",", 1)
+        year, month, date = day.split("-")
+        number = (np.datetime64(day) - np.datetime64(f"{year}-01-01")).astype(int) + 1
+        cells = (year, month.lstrip("0"), date.lstrip("0")) if len(parts) == 3 else (year, number)
+        written.append(",".join([*map(str, cells), rest]))
+    written[40] = written[40].rsplit(",", 1)[0] + ",-999.0"
+    path.write_text("\n".join(written))
+    weather, log = said(path)
+    assert weather.dates[0] == DAYS[0] and weather.dates[-1] == DAYS[-1]
+    assert np.abs(weather.values[:, :4] - truth(course)[:, :4]).max() < 0.01
+    assert "short gaps filled" in log
+
+
 def test_a_unit_that_is_none_is_refused(tmp_path):
     path = table(tmp_path / "w.csv", plain(season()))
     with pytest.raises(UserError, match="'furlong' is no unit of wind speed"):

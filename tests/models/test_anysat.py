@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 
 from earthprint.models import conformance  # noqa: E402
 from earthprint.models.anysat import adapter  # noqa: E402
+from earthprint.models.anysat import conformance as golden  # noqa: E402
 from earthprint.models.anysat.adapter import S2_BANDS  # noqa: E402
 from earthprint.models.anysat.checkpoint import card_of, recognise  # noqa: E402
 from earthprint.models.anysat.export import exportable  # noqa: E402
@@ -102,6 +103,13 @@ def test_sensors_of_30_and_250_metres_join_the_others():
     assert not torch.allclose(together, without, atol=1e-3)
     with pytest.raises(ValueError, match="beside MODIS"):
         made(series(("modis",)), 3)
+
+
+def test_the_reference_cuts_modis_without_being_told():
+    projector = {"in_channels": 7, "n_head": 4, "d_k": 6, "mlp_in": [16, 16, 32, 64, 32], "T": 367}
+    given = {"modis": projector, "l7": {**projector, "reduce_scale": 3}, "alos": projector}
+    sensors = golden._sensors(given, {"modis": 250, "l7": 30, "alos": 30}, {"alos": 3})
+    assert [sensors[n].reduce for n in ("modis", "l7", "alos")] == [12, 3, 3]
 
 
 @torch.no_grad()

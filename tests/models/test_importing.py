@@ -1,9 +1,11 @@
 """Checkpoints to encoders: every system goes round, nothing else gets in, no code ever runs."""
 
 import argparse
+import collections
 import datetime
 import hashlib
 import json
+import pickle
 import sys
 import types
 from collections import OrderedDict
@@ -163,7 +165,7 @@ def cube(card, side, dates=4, seed=0):
 def save(content, path):
     """Write a file; afterwards the authors' own classes are unknown, as on a user's machine."""
     torch.save(content, path)
-    for module in [m for m in sys.modules if m.split(".")[0] == "maestro"]:
+    for module in [m for m in sys.modules if m.split(".")[0] in ("maestro", "omegaconf")]:
         del sys.modules[module]
 
 
@@ -281,6 +283,64 @@ def test_plain_containers_become_plain_data(tmp_path):
     content = reading.read_weights(path)
     assert content["args"] == {"x": 1, "y": [2]}
     assert content["mask"] == {"ratio": 0.75, "kinds": ["a", "b"]}
+
+
+def test_settings_of_lightning_are_no_code(tmp_path):
+    path = tmp_path / "lightning.ckpt"
+    settings = foreign("omegaconf.dictconfig", "DictConfig")
+    settings.__dict__.update(_metadata=collections.defaultdict(dict, {"a": {}}))
+    save({"state_dict": {"a": torch.ones(2)}, "hyper_parameters": {
+        "folder": tmp_path, "mean": np.arange(3.0), "rate": np.float32(0.1), "dtype": torch.float32,
+        "settings": settings}}, path)  # fmt: skip
+    content = reading.read_weights(path)
+    assert torch.equal(content["state_dict"]["a"], torch.ones(2))
+    assert content["hyper_parameters"]["settings"]["_metadata"] == {"a": {}}
+
+
+def test_a_pickle_that_pytorch_cannot_read_safely_is_not_called_damaged(tmp_path):
+    path, mark = tmp_path / "weights.pt", tmp_path / "executed"
+    path.write_bytes(pickle.dumps({"a": Code(mark)}, protocol=4))
+    with pytest.raises(ValueError, match="cannot be read without running code"):
+        reading.read_weights(path)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("wrapped", [
+    lambda state: {"state_dict": {f"model.{n}": t for n, t in state.items()}, "epoch": 3,
+                   "hyper_parameters": {"lr": 1e-4}, "optimizer_states": [{"state": {}}]},
+    lambda state: {f"module.model.backbone.{n}": t for n, t in state.items()},
+    lambda state: {"state_dict": {**{f"net.{n}": t for n, t in state.items()},
+                                  "head.weight": torch.zeros(2, 2)}},
+    lambda state: {"epoch": 1, "weights": {"ema": dict(state), "other": {"a": torch.zeros(1)}}},
+])  # fmt: skip
+@pytest.mark.parametrize("name", ["galileo", "presto", "tessera v2", "skysense v2"])
+def test_wrappers_of_any_training_program_are_taken_off(name, wrapped):
+    content = CASES[name][0]()
+    if "model" in content:
+        content = content["model"]
+    plain = recognition.recognise(CASES[name][0](), "file.pt")
+    found = recognition.recognise(wrapped(content), "file.ckpt")
+    assert found.system == CASES[name][1]
+    assert found.config == plain.config or name == "tessera v2"  # whose settings lie beside
+    assert found.state.keys() == plain.state.keys()
+    assert all(torch.equal(found.state[n], t) for n, t in plain.state.items())
+
+
+def test_values_that_are_no_numbers_are_refused():
+    state = CASES["presto"][0]()
+    state["norm.bias"] = torch.full_like(state["norm.bias"], torch.nan)
+    with pytest.raises(ValueError, match=r"^a\.pt: the tensor norm\.bias holds values that are no "
+                       r"finite numbers"):
+        recognition.recognise(state, "a.pt")
+
+
+def test_a_changed_byte_is_noticed(tmp_path):
+    path = saved("presto", tmp_path)
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 255
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match=r"presto\.pt is damaged .* Download it again\."):
+        reading.read_weights(path)
 
 
 @pytest.mark.parametrize(("content", "said"), [
