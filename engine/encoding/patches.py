@@ -1,4 +1,4 @@
-"""The loop over windows of a patch encoder: one lattice on the ground, margins dropped.
+"""The loop over windows of a patch encoder: one lattice on the ground, overlaps blended.
 
 Patches and windows are counted from the origin of the coordinate system, never from a raster's
 first pixel, nor do they depend on memory, extent or threads. So a piece of ground has one embedding
@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ...models.cards import Card
 from ...models.cube import Cube, Series
 from ..context import JobContext
 from ..rasters.cog import TILE
@@ -77,12 +78,26 @@ class Span:
 
     Attributes:
         start: its first patch.
-        first, stop: the patches first..stop-1 are taken from it.
+        first, stop: the cuts to the windows before and after, around which they are blended.
     """
 
     start: int
     first: int
     stop: int
+
+    def weights(self, count: int, size: int, margin: int) -> np.ndarray:
+        """(size,) whole numbers: how much each of its patches counts.
+
+        They rise over the margins on both sides of every cut, so that one window goes over into
+        the next; whole numbers make sums the same in any order.
+        """
+        place, full = self.start + np.arange(size), 2 * margin + 1
+        weights = np.full(size, full)
+        if self.first > 0:
+            weights = np.minimum(weights, place - (self.first - margin) + 1)
+        if self.stop < count:
+            weights = np.minimum(weights, self.stop + margin - place)
+        return np.maximum(weights, 0)
 
 
 def spans(count: int, size: int, margin: int, origin: int = 0) -> list[Span]:
@@ -150,8 +165,9 @@ class PatchWork:
 
     def _groups(self, block: Window) -> Iterator[tuple[list[Span], list[Span]]]:
         """Windows that a block needs, in rectangles that are read at once."""
+        margin = self._encoder.card.margin
         rows, cols = (
-            [s for s in every if s.first < start + length and s.stop > start]
+            [s for s in every if s.first - margin < start + length and s.stop + margin > start]
             for every, start, length in (
                 (self._spans[0], self._area.row + block.row, block.rows),
                 (self._spans[1], self._area.col + block.col, block.cols)))
@@ -164,23 +180,21 @@ class PatchWork:
 
     def _finish(self, block: Window, futures: deque[Future], compress: Callable
                 ) -> tuple[Window, dict[tuple[int, int], bytes], int]:
-        codes = np.zeros((block.rows, block.cols, self._encoder.card.dimensions), np.uint8)
+        blend = _Blend(block.rows, block.cols, self._encoder.card)
         top, left = self._area.row + block.row, self._area.col + block.col
         while futures:
             future = futures.popleft()
             while not future.done():
                 self._context.check()
                 threading.Event().wait(0.02)
-            for row, col, part in future.result():
-                r0, c0 = max(row, top), max(col, left)
-                r1 = min(row + part.shape[0], top + block.rows)
-                c1 = min(col + part.shape[1], left + block.cols)
-                codes[r0 - top : r1 - top, c0 - left : c1 - left] = part[
-                    r0 - row : r1 - row, c0 - col : c1 - col]
+            for row, col, part, weights in future.result():
+                blend.add(row - top, col - left, part, weights)
+        codes = blend.codes()
         return block, {(0, 0): compress(codes)}, int((codes[..., 0] != 0).sum())
 
-    def _encode(self, rows: list[Span], cols: list[Span]) -> list[tuple[int, int, np.ndarray]]:
-        """(first row, first column, (rows, cols, d) codes) of what each window of a group gives."""
+    def _encode(self, rows: list[Span], cols: list[Span]
+                ) -> list[tuple[int, int, np.ndarray, np.ndarray]]:
+        """Row, column, (size, size, d) codes and (size, size) weights of a group's windows."""
         card, size = self._encoder.card, self._size
         there = self._lattice.pixels(Window(
             rows[0].start, cols[0].start,
@@ -192,9 +206,10 @@ class PatchWork:
             for col in cols:
                 place = row.start * card.patch - above, col.start * card.patch - left
                 codes = self._window(window(cube, *place, card.window))
-                found.append((row.first, col.first, codes[
-                    row.first - row.start : row.stop - row.start,
-                    col.first - col.start : col.stop - col.start]))
+                weights = np.outer(*(
+                    span.weights(count, size, card.margin) for span, count in zip(
+                        (row, col), self._lattice.grid.shape, strict=True)))
+                found.append((row.start, col.start, codes, weights))
         return found
 
     def _window(self, cube: Cube) -> np.ndarray:
@@ -214,6 +229,40 @@ class PatchWork:
             self._local.reader = StackReader(self._stack, bands=self._bands).__enter__()
             self._readers.append(self._local.reader)
         return self._local.reader
+
+
+class _Blend:
+    """The weighted mean of the windows over a block, in codes."""
+
+    def __init__(self, rows: int, cols: int, card: Card) -> None:
+        most = 127 * (3 * (2 * card.margin + 1)) ** 2  # three windows at most along an axis
+        kind = np.int16 if most < np.iinfo(np.int16).max else np.int32
+        self._total = np.zeros((rows, cols, card.dimensions), kind)
+        self._weight = np.zeros((rows, cols), np.int32)
+        self._length = 1 / card.code_scale
+
+    def add(self, row: int, col: int, codes: np.ndarray, weights: np.ndarray) -> None:
+        """A window's (size, size, d) codes, 0 without embedding, whose first patch lies there."""
+        (rows, cols), size = self._weight.shape, len(codes)
+        there = (slice(max(row, 0), min(row + size, rows)),
+                 slice(max(col, 0), min(col + size, cols)))
+        here = tuple(slice(t.start - n, t.stop - n) for t, n in zip(there, (row, col), strict=True))
+        codes = codes[here]
+        weights = np.where(codes[..., 0] != 0, weights[here], 0)
+        self._weight[there] += weights
+        self._total[there] += (codes.astype(self._total.dtype) - 128) * weights.astype(
+            self._total.dtype)[..., None]
+
+    def codes(self) -> np.ndarray:
+        """(rows, cols, d) codes of unit vectors, 0 where no window had an embedding."""
+        found = np.zeros(self._total.shape, np.uint8)
+        for row, (total, weight) in enumerate(zip(self._total, self._weight, strict=True)):
+            mean = total.astype(np.float32)
+            length = np.linalg.norm(mean, axis=1, keepdims=True)
+            mean *= self._length / np.maximum(length, 1e-6)
+            kept = weight > 0
+            found[row, kept] = np.clip(np.rint(mean[kept]) + 128, 1, 255).astype(np.uint8)
+        return found
 
 
 def window(cube: Cube, row: int, col: int, side: int) -> Cube:

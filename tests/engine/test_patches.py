@@ -41,6 +41,21 @@ def test_every_patch_is_taken_once_and_never_from_a_margin(count, size, margin, 
         assert span.start + size - span.stop >= margin or span.stop == count
 
 
+@given(st.integers(1, 400), st.integers(1, 40), st.integers(0, 8), st.integers(-99, 99))
+def test_windows_go_over_into_each_other(count, size, margin, origin):
+    size += 2 * margin
+    total, cut = np.zeros(count, int), spans(count, size, margin, origin)
+    for span in cut:
+        weights = span.weights(count, size, margin)
+        assert (weights >= 0).all() and (np.abs(np.diff(weights)) <= max(2 * margin, 1)).all()
+        inside = weights[: count - span.start]
+        total[span.start : span.start + size] += inside
+        own = inside[span.first - span.start : span.stop - span.start]
+        assert (own > 0).all()
+    far = all(b.first - a.first >= 2 * margin for a, b in zip(cut[1:], cut[2:], strict=False))
+    assert (total == 2 * margin + 1).all() if far else (total > 0).all()
+
+
 @given(st.integers(1, 12), st.integers(0, 4), st.integers(-99, 99), st.integers(0, 60),
        st.integers(0, 60))
 def test_axes_that_start_elsewhere_take_patches_from_the_same_windows(size, margin, origin, less,
