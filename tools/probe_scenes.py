@@ -1,9 +1,9 @@
 """Small encoders against their random starts: `python tools/probe_scenes.py SYSTEM... --table F`.
 
-Reads the trainings in build/training/SYSTEM (and SYSTEM-1, ... of other seeds), makes of each what
-an export would write, and gives the scores of both with the paired difference.
-`CHOOSING` are those that settings were chosen on, `CONFIRMING` those that were looked at once, at
-the end. Points have no neighbours; near ones lie side by side, so that blocks hold them together.
+Reads the trainings in build/training/SYSTEM (and SYSTEM-1, ... of other seeds) and gives the scores
+of both with the paired difference. Settings of trainings were chosen on the scenes `CHOOSING`,
+those of the probe with a look at all. Points have no neighbours; near ones lie side by side, so
+that blocks hold them together.
 """
 
 from __future__ import annotations
@@ -204,6 +204,7 @@ def polders() -> Scene:
 CHOOSING: tuple[Callable[[], Scene], ...] = (canada, slovenia_west, water_east, cropland)
 CONFIRMING: tuple[Callable[[], Scene], ...] = (
     canada_east, world, polders, slovenia_east, water_west)
+SCENES = {"choosing": CHOOSING, "confirming": CONFIRMING, "all": CHOOSING + CONFIRMING}
 
 
 def cuts(system: pretrain.Small, of: tuple[Callable[[], Scene], ...]) -> Iterator[Cut]:
@@ -218,29 +219,39 @@ def cuts(system: pretrain.Small, of: tuple[Callable[[], Scene], ...]) -> Iterato
         yield cut(scene, card)
 
 
-def network(system: pretrain.Small, encoder: torch.nn.Module, windows: Windows) -> Network:
-    """What the exported file would compute."""
-    given, mean, _ = pretrain.ready(system, encoder, windows)
+def network(system: pretrain.Small, encoder: torch.nn.Module, windows: Windows | None) -> Network:
+    """The encoder's own features, or with windows the vectors that its exported file would give."""
+    if windows is None:
+        module, mean = system.exportable(encoder.eval()).module, None
+    else:
+        given, mean, _ = pretrain.ready(system, encoder, windows)
+        module = given.module
 
-    def unit_vectors(inputs: dict[str, np.ndarray]) -> np.ndarray:
+    def features(inputs: dict[str, np.ndarray]) -> np.ndarray:
         with torch.no_grad():
-            features = given.module(*(torch.from_numpy(x) for x in inputs.values()))
-        return torch.nn.functional.normalize(features - mean, dim=1).numpy()
+            found = module(*(torch.from_numpy(x) for x in inputs.values()))
+        return (found if mean is None else torch.nn.functional.normalize(found - mean)).numpy()
 
-    return unit_vectors
+    return features
 
 
-def compared(name: str, of: tuple[Callable[[], Scene], ...]) -> list[str]:
-    """Rows of a Markdown table: a scene each, and the paired difference over all."""
+def compared(name: str, of: tuple[Callable[[], Scene], ...], exported: bool) -> list[str]:
+    """Rows of a Markdown table: a scene each, and the paired difference over all.
+
+    `exported`: of the vectors that the file gives, not of the network's own features.
+    """
     system, room = pretrain.small(name), REPOSITORY / "build" / "training"
     folders = [f for f in sorted([room / name, *room.glob(f"{name}-[0-9]*")])
                if (f / "state.pt").is_file()]
     given = list(cuts(system, of))
-    with Windows(tuple(sources()), system.card(), MEMORY_MB) as windows:
-        encoders = [pretrain.start(system, seed).encoder for seed in range(STARTS)]
-        encoders += [pretrain.load(system, folder).objective.encoder for folder in folders]
-        networks = [network(system, encoder, windows) for encoder in encoders]
-        found = [np.stack([scores(each, n) for each in given]) for n in networks]
+    encoders = [pretrain.start(system, seed).encoder for seed in range(STARTS)]
+    encoders += [pretrain.load(system, folder).objective.encoder for folder in folders]
+    if exported:
+        with Windows(tuple(sources()), system.card(), MEMORY_MB) as windows:
+            networks = [network(system, encoder, windows) for encoder in encoders]
+    else:
+        networks = [network(system, encoder, None) for encoder in encoders]
+    found = [np.stack([scores(each, n, not exported) for each in given]) for n in networks]
     starts, trained = found[:STARTS], found[STARTS:]
     result, title = gain(starts, trained), system.card().name
     rows = []
@@ -260,14 +271,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("systems", nargs="+", choices=pretrain.systems())
     parser.add_argument("--table", type=Path, required=True, help="Markdown to write")
-    parser.add_argument("--choosing", action="store_true", help="on the scenes chosen on instead")
+    parser.add_argument("--scenes", choices=SCENES, default="all")
+    parser.add_argument("--exported", action="store_true",
+                        help="the file's unit vectors instead of the network's own features")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("earthprint.engine").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     lines = [f"| encoder | scene | {' | '.join(METHODS)} |", "|-|-|" + "-|" * len(METHODS)]
     for name in given.systems:
-        rows = compared(name, CHOOSING if given.choosing else CONFIRMING)
+        rows = compared(name, SCENES[given.scenes], given.exported)
         LOG.info("\n".join(rows))
         lines += rows
         given.table.write_text("\n".join(lines) + "\n", "utf-8")

@@ -19,7 +19,7 @@ CONFIG = Config(
     "s2+s1", width=16, blocks=(1, 1, 2, 1), head_width=16, window=8, ratio=2, prompts=2,
     fusion=FusionConfig(128, 96, layers=2, heads=4, ratio=2),
 )  # fmt: skip
-RECIPE = Recipe(windows=4, rate=1e-3, dates=(3, 3), pool=1200, together=True)
+RECIPE = Recipe(windows=4, rate=1e-3, dates=(3, 3), pool=1200)
 
 
 def objective() -> QueryAggregation:

@@ -130,13 +130,27 @@ def embedded(given: Cut, network: Network) -> tuple[np.ndarray, np.ndarray]:
     return found, known
 
 
-def scores(given: Cut, network: Network) -> np.ndarray:
-    """Macro-F1 in % of each draw and method: (DRAWS, methods)."""
-    return judged(given.scene, *embedded(given, network))
+def scores(given: Cut, network: Network, centred: bool = True) -> np.ndarray:
+    """Macro-F1 in % of each draw and method: (DRAWS, methods).
+
+    Args:
+        given: the windows.
+        network: what is judged.
+        centred: features become directions from the scene's mean; without it they are taken as
+            they are, for an encoder that gives unit vectors around the mean of its training.
+    """
+    features, seen = embedded(given, network)
+    return judged(given.scene, directions(features, seen) if centred else features, seen)
+
+
+def directions(features: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Unit vectors of features (rows, cols, d) around the mean of those that are seen."""
+    apart = features - features[seen].mean(axis=0)
+    return apart / np.maximum(np.linalg.norm(apart, axis=-1, keepdims=True), 1e-9)
 
 
 def judged(scene: Scene, features: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """The same of what `embedded` gives."""
+    """The scores of what `embedded` gives."""
     known = (scene.labels >= 0) & seen
     if not scene.points:
         values, counts = np.unique(scene.labels[known], return_counts=True)
