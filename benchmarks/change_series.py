@@ -23,9 +23,13 @@ from sklearn.metrics import accuracy_score, f1_score
 from earthprint.engine import jobs
 from earthprint.engine.change.breaks import SURE, find_breaks
 from earthprint.engine.change.forest import ForestHead
+from earthprint.engine.change.indices import index_of, needed
+from earthprint.engine.change.series import LEAST_STEP, STANDS_OUT, Dater
 from earthprint.engine.context import JobContext
 from earthprint.engine.errors import UserError
 from earthprint.engine.heads.classifiers import Classifier, fit_forest, fit_logistic
+from earthprint.engine.stacks.reading import StackReader
+from earthprint.engine.stacks.stack import open_input
 
 SERIES = 2000
 #: Dates, years, share of clear dates, noise, share of unmasked clouds, amplitude of the season.
@@ -39,6 +43,7 @@ KNOWN = (
 STEPS = (0.0, 0.1, 0.3, 0.5)
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)
 FOLDS = 5
+FALLS = (-0.2, -0.3, -0.5)
 BASELINE = "random forest of the set's own series"
 
 
@@ -233,6 +238,43 @@ def tables(shared: Path) -> Iterator[str]:
     yield from amazon(shared)
     yield from forest_head()
     yield from alarms(shared)
+    yield from falls(shared)
+
+
+def falls(shared: Path) -> Iterator[str]:
+    """What the swing that a step must stand out of costs: falls planted into real series."""
+    patches = shared / "data" / "crop-worldcereal-patches"
+    yield ("| real series of fields | sure breaks, % of pixels, without and with the swing | "
+           + " | ".join(f"planted fall of {-f:g} found, %" for f in FALLS) + " |")
+    yield "|-|-|" + "-|" * len(FALLS)
+    for title, path in (("Flanders 2018", patches / "belgium-2018-polders" / "s2_20m"),
+                        ("Flanders 2019", patches / "belgium-2019-north"),
+                        ("Tanzania", patches / "tanzania-2021")):
+        rng = np.random.default_rng(0)
+        stack = open_input([path], JobContext())
+        dater = Dater(stack, stack.grid.full)
+        bands = needed(dater.index, stack.sensors()[dater.sensor])
+        reader = StackReader(stack, sensors=(dater.sensor,), bands={dater.sensor: bands})
+        series = reader.read(stack.grid.full).series[dater.sensor]
+        reader.close()
+        dater.close()
+        days, values = series.dates, index_of(series, dater.index).reshape(len(series.dates), -1)
+        at = rng.integers(len(days) // 4, 3 * len(days) // 4, values.shape[1])
+        later = np.arange(len(days))[:, None] >= at
+        alone = sure(days, values)
+        calm = ~alone[0]
+        found = [sure(days, np.clip(values + fall * later, -1, 1)[:, calm]) for fall in FALLS]
+        yield f"| {title} | " + " | ".join(
+            f"{100 * every.mean():.0f}, {100 * standing.mean():.0f}"
+            for every, standing in (alone, *found)) + " |"
+    yield ""
+
+
+def sure(days: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) sure breaks of (T, n) series, and those that stand out of their series' swing."""
+    found = find_breaks(days, values.astype(np.float32), least_step=LEAST_STEP["index"])
+    every = (found.after > 0) & (found.probability >= SURE)
+    return every, every & (np.abs(found.step) >= STANDS_OUT * found.swing)
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ SEASONAL_DAYS = 540
 _TWO_HARMONICS = 36  # observations from which a second harmonic is fitted
 _ROUNDS = 3  # of the weights
 _TUKEY = 4.685  # its bend, in robust standard deviations
+_NORMAL_QUARTILES = 0.7413  # distance of the quartiles of a normal distribution to its deviation
 _SMALLEST_NOISE = 0.01  # of an index; of a series that is all but constant
 
 
@@ -45,6 +46,8 @@ class Breaks:
         placed: (n,) float32 posterior, given a break, that it lies between `before` and `after`
             or one observation beside.
         clear: (n,) int32 observations that were used.
+        swing: (n,) float32 spread of the series with its season, the step taken off: the standard
+            deviation of a normal distribution with the same quartiles; 0 without a break.
     """
 
     after: np.ndarray
@@ -53,6 +56,7 @@ class Breaks:
     probability: np.ndarray
     placed: np.ndarray
     clear: np.ndarray
+    swing: np.ndarray
 
 
 def find_breaks(days: np.ndarray, values: np.ndarray, least_clear: int = LEAST_CLEAR,
@@ -79,7 +83,7 @@ def _find(time, values, least, direction, least_step, noise):  # noqa: ANN001, A
     after, before = np.full(n, -1, np.int32), np.full(n, -1, np.int32)
     step = np.zeros(n, np.float32)
     probability, placed = np.full(n, np.nan, np.float32), np.zeros(n, np.float32)
-    clear = np.zeros(n, np.int32)
+    clear, swing = np.zeros(n, np.int32), np.zeros(n, np.float32)
     where, t, y = np.empty(dates, np.int64), np.empty(dates), np.empty(dates)
     for p in range(n):
         m = 0
@@ -95,7 +99,18 @@ def _find(time, values, least, direction, least_step, noise):  # noqa: ANN001, A
         if at > 0:
             after[p], before[p] = where[at], where[at - 1]
             step[p], placed[p] = jump, near
-    return after, before, step, probability, placed, clear
+            swing[p] = _swing(y[:m], at, jump)
+    return after, before, step, probability, placed, clear, swing
+
+
+@compiled
+def _swing(y, at, step):  # noqa: ANN001, ANN202
+    """Spread of a series whose step is taken off, from its quartiles."""
+    level = y.copy()
+    for k in range(at, len(level)):
+        level[k] -= step
+    low, high = np.percentile(level, np.array((25.0, 75.0)))
+    return _NORMAL_QUARTILES * (high - low)
 
 
 @compiled

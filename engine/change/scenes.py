@@ -91,6 +91,20 @@ def check_order(before: list[str], after: list[str]) -> None:
         raise UserError(f"Before ({before[0]}) is later than After ({after[-1]}). Swap them.")
 
 
+def check_overlap(before: Side, after: Side) -> None:
+    """Raise a `UserError` where the rasters of both sides are of other places."""
+    if before.stack is None or after.stack is None:
+        return  # whatever compares embeddings says so itself
+    first, second = before.stack.grid, after.stack.grid
+    if (first.crs is None) != (second.crs is None):
+        without, other = (before, after) if first.crs is None else (after, before)
+        raise UserError(f"{without.name} has no coordinate system, {other.name} has one. Assign "
+                        f"one to {without.name}.")
+    if second.window_of(first.bounds_in(second.crs)) is None:
+        raise UserError(f"Before ({before.name}) and After ({after.name}) have no common area. "
+                        "Choose rasters of one place, and check their coordinate systems.")
+
+
 def _is_embeddings(path: Path) -> bool:
     if path.is_dir() or path.suffix.lower() not in (".tif", ".tiff", ".vrt"):
         return False

@@ -25,7 +25,14 @@ from .vectors import LEGEND
 LEAST_STEP = {"index": 0.1, "db": 1.5}
 """Smallest step of the level that is a change: of an index, and of backscatter in dB."""
 
+STANDS_OUT = 2.5
+"""How many times the swing of its own series a step must be where the years are too few.
+
+Chosen on three series of fields in which nothing is known to have changed (`docs/evaluation.md`).
+"""
+
 _DB = 10.0  # what a whole range of backscatter is
+_YEARS_DAYS = 1095  # that show how much one year differs from the next
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,12 @@ class Dater:
         first, last = (np.datetime64(day) for day in self.days)
         return (last - first).astype(int) >= SEASONAL_DAYS
 
+    @property
+    def years_known(self) -> bool:
+        """Whether the series is long enough to tell a change from how years differ."""
+        first, last = (np.datetime64(day) for day in self.days)
+        return (last - first).astype(int) >= _YEARS_DAYS
+
     def close(self) -> None:
         """Close all files."""
         self._reader.close()
@@ -126,6 +139,10 @@ class Dater:
 class SeriesDetector:
     """Change inside one series: a sure break of a sensor's index.
 
+    In a series of less than three years another crop, sowing or harvest is a sure break too. Unless
+    forest or a threshold is asked for, a step counts there only where it stands out of the swing
+    of its own series, season included.
+
     Args:
         dater: of the series.
         forest: with it only a fall from forest to what is none counts; a `Dater` of falls.
@@ -141,6 +158,7 @@ class SeriesDetector:
         self.dater, self.grid = dater, dater.grid
         self._forest, self._area = forest, area
         self._cut = SURE if threshold is None else float(threshold)
+        self.stands_out = forest is None and threshold is None and not dater.years_known
         self._legend = LEGEND if forest is None else FOREST_LEGEND
         self.codes, self.unmoved = len(self._legend), (0,) if forest is None else (OPEN, FOREST)
         self.small = 0 if forest is None else FOREST
@@ -180,6 +198,11 @@ class SeriesDetector:
         chance = np.where(found.after > 0, found.probability, 0)
         known = np.isfinite(found.probability)
         broken = known & (chance >= self._cut)
+        if self.stands_out:
+            stands = np.abs(found.step) >= STANDS_OUT * found.swing
+            # what does not stand out is told as less sure than any that does
+            chance = np.where(stands, chance, np.minimum(chance, self._cut / 2))
+            broken &= stands
         if self._forest is None:
             codes, certainty = broken.astype(np.uint16), chance
         else:

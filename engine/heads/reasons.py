@@ -69,7 +69,8 @@ def write_reasons(path: Path, classes: Path, source: Inputs, layout: FeatureLayo
     place = lattice_shift(grid, source.stack.grid) if bands else None
     count = AreaCount(grid)
     pace = Pace(context, grid.full.size, "pixels", "Looking at empty pixels")
-    with RasterWriter(path, grid, "uint8", NODATA, legend=reasons_legend()) as out:
+    with RasterWriter(path, grid, "uint8", NODATA, legend=reasons_legend(),
+                      tags={"EARTHPRINT_MAP": classes.name}) as out:
         def look() -> _Look:
             return _Look(classes, source, bands, place, withheld)
 

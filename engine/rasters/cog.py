@@ -169,6 +169,7 @@ class CogWriter:
         order = [[index.get((r, c)) for r in range(rows) for c in range(cols)]
                  for index, (rows, cols) in zip(self._index, grids, strict=True)]
         ghost = b"GDAL_STRUCTURAL_METADATA_SIZE=%06d bytes\n" % len(_GHOST) + _GHOST
+        ghost += b"\0" * (len(ghost) % 2)  # directories begin on even places
         start = 16 + len(ghost)
         lengths = [len(self._directory(k, order[k], [0] * len(order[k]), start, 0))
                    for k in range(len(grids))]

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.warp import transform_bounds
+from rasterio.errors import RasterioError
+from rasterio.warp import transform, transform_bounds
 
+_DEGREES = CRS.from_epsg(4326)
+_NODES, _ACROSS = 256, 5  # rows and places in a row at which a projection's scale is measured
 _A = 6378137.0  # WGS 84 semi-major axis (m)
 _E2 = (1 / 298.257223563) * (2 - 1 / 298.257223563)
 
@@ -138,10 +141,10 @@ class Grid:
                 and (self.crs_wkt == other.crs_wkt or self.crs == other.crs))
 
     def row_areas_m2(self) -> np.ndarray:
-        """(rows,) area of one pixel of each row, in square metres.
+        """(rows,) area of one pixel of each row, in square metres on the WGS 84 ellipsoid.
 
-        On the WGS 84 ellipsoid for degrees; scaled by cos² of the latitude for Web Mercator;
-        the plane area of the CRS elsewhere (true to scale for UTM and equal-area grids).
+        Exact for degrees; of a projection the mean over a row, from its scale at some places.
+        The plane area where there is no CRS or it has no place on Earth.
         """
         rows, cols = self.shape
         a, b, c, d, e, f = self.transform
@@ -154,9 +157,43 @@ class Grid:
                 s / (1 - _E2 * s**2) - np.log((1 - e1 * s) / (1 + e1 * s)) / (2 * e1)
             )
             return _A**2 / 2 * math.radians(abs(a)) * np.abs(np.diff(q))
-        unit = crs.linear_units_factor[1] if crs is not None and crs.is_projected else 1.0
-        plane = np.full(rows, abs(a * e - b * d) * unit**2)
-        if crs is not None and crs.to_epsg() == 3857:
-            y = f + e * (np.arange(rows) + 0.5)
-            plane /= np.cosh(y / _A) ** 2
-        return plane
+        pixel = abs(a * e - b * d)
+        if crs is not None and crs.is_projected:
+            scale = self._true_scale(crs)
+            if scale is not None:
+                return pixel * scale
+            pixel *= crs.linear_units_factor[1] ** 2
+        return np.full(rows, pixel)
+
+    def _true_scale(self, crs: CRS) -> np.ndarray | None:
+        """(rows,) square metres on the ellipsoid of a square unit of a projection.
+
+        From how longitude and latitude change around places of the grid: the area of the
+        ellipsoid is M N cos(latitude), M and N its radii of curvature (Snyder 1987, eq. 4-18 to
+        4-21). None where a place cannot be told.
+        """
+        rows, cols = self.shape
+        row = np.linspace(0, rows, min(rows, _NODES) + 1)
+        col = (np.arange(_ACROSS) + 0.5) / _ACROSS * cols
+        x, y = self.affine @ np.meshgrid(col, row)
+        step = self.pixel_size
+        moves = ((step, 0), (-step, 0), (0, step), (0, -step))
+        try:
+            lon, lat = np.array(transform(
+                crs, _DEGREES, np.concatenate([(x + dx).ravel() for dx, _ in moves]),
+                np.concatenate([(y + dy).ravel() for _, dy in moves]))).reshape(2, 4, *x.shape)
+        except RasterioError:
+            return None
+        east, north = lon[0::2] - lon[1::2], lat[0::2] - lat[1::2]
+        east = np.radians((east + 180) % 360 - 180) / (2 * step)
+        north = np.radians(north) / (2 * step)
+        middle = np.radians(lat.mean(0))
+        radii = _A**2 * (1 - _E2) / (1 - _E2 * np.sin(middle) ** 2) ** 2
+        scale = np.abs(east[0] * north[1] - east[1] * north[0]) * radii * np.cos(middle)
+        known = np.isfinite(scale)
+        if not known.any(1).all():
+            return None
+        mean = np.where(known, scale, 0).sum(1) / known.sum(1)
+        scale = np.interp(np.arange(rows) + 0.5, row, mean)
+        typical = scale.mean()
+        return typical * np.round(scale / typical, 8)  # what the differences can tell

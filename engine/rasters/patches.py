@@ -79,7 +79,7 @@ class PatchFinder:
         # a millionth of tolerance: ten pixels of 0.01 ha are 0.1 ha
         kept = np.flatnonzero(
             (square_metres > 0) & (square_metres >= least_ha * 1e4 * (1 - 1e-6)))
-        kept = kept[np.argsort(-square_metres[kept], kind="stable")]
+        kept = kept[np.argsort(-np.round(square_metres[kept], 6), kind="stable")]
         number = np.zeros(len(roots), np.int32)
         number[kept] = np.arange(1, len(kept) + 1)
         return Patches(square_metres[kept] / 1e4, sums[kept] / square_metres[kept], number[roots])

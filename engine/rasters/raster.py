@@ -149,6 +149,8 @@ def check_writable(path: Path) -> None:
     folder = Path(path).resolve().parent
     if not folder.is_dir():
         raise UserError(f"Folder {folder} does not exist. Make it or choose another.")
+    if Path(path).is_dir():
+        raise UserError(f"{path} is a folder, no file. Give the name of a file in it.")
     probe = folder / f".{os.getpid()}.earthprint"
     try:
         probe.touch()

@@ -92,7 +92,8 @@ class Outlines:
                 if done % 1000 == 0:
                     check()
                 pieces[int(value) - 1].append(shapely.geometry.shape(outline))
-        order = np.argsort(-square_metres[1:], kind="stable")
+        # to the square millimetre, so that sums in another order rank areas alike
+        order = np.argsort(-np.round(square_metres[1:], 6), kind="stable")
         order = order[square_metres[1:][order] >= min_area_ha * 1e4]
         file.write(self._joined([pieces[k] for k in order], check), "Polygon", {
             "area_ha": square_metres[1:][order] / 1e4,

@@ -198,6 +198,9 @@ def build_stack(
         stack = with_weather(stack, weather, weather_units, context)
     context.log(stack.summary())
     context.log(stack.grid_summary())
+    if not reference.crs_wkt:
+        context.warn("The rasters have no coordinate system: hectares and distances take their "
+                     "units for metres. Assign one to have them right.")
     return stack
 
 

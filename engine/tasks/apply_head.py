@@ -17,7 +17,7 @@ from ..heads.head import NUMBER_KIND, SUFFIX, Head
 from ..heads.headfile import HeadFile
 from ..heads.inputs import Inputs
 from ..heads.layout import FeatureLayout
-from ..heads.mapping import Mapped, Options, map_head
+from ..heads.mapping import UNKNOWN, Mapped, Options, map_head
 from ..heads.number_head import NumberHead
 from ..heads.number_mapping import map_numbers
 from ..heads.origin import Origin, Reach, compare, mark
@@ -204,7 +204,10 @@ def options_of(params: dict[str, Any], head: str = "") -> Options:
 def log_map(noun: str, mapped: Mapped, start: float, context: JobContext) -> None:
     """The closing line: hectares, what has no answer, time, memory."""
     total = f"{mapped.areas.total:,.0f}".replace(",", " ")
-    context.log(f"{noun}: {total} ha, {100 * mapped.areas.unanswered_share:.1f} % without answer, "
+    withheld = [c for c in mapped.areas.classes if c.value == UNKNOWN.value]
+    unknown = f"{100 * withheld[0].share:.1f} % of it {withheld[0].name}, " if withheld else ""
+    context.log(f"{noun}: {total} ha, {unknown}"
+                f"{100 * mapped.areas.unanswered_share:.1f} % without answer, "
                 f"{100 * mapped.unlike_share:.1f} % unlike the training data; "
                 f"{time.monotonic() - start:.0f} s{_peak()}")
 

@@ -16,8 +16,8 @@ from ..change.deforestation import DeforestationDetector, HeadPair, SeasonPair
 from ..change.embedded import EmbeddingDetector
 from ..change.forest import ForestHead
 from ..change.mapping import Outputs, map_change
-from ..change.scenes import Side, check_order, coarser
-from ..change.series import Dater, SeriesDetector
+from ..change.scenes import Side, check_order, check_overlap, coarser
+from ..change.series import STANDS_OUT, Dater, SeriesDetector
 from ..change.vectors import VectorDetector
 from ..context import JobContext
 from ..encoding.pipeline import window_in
@@ -151,6 +151,7 @@ def _task(params: dict[str, Any], before: Side, after: Side | None, context: Job
     preset, head = params.get("preset") or "any", bool(params.get("head"))
     if after is not None:
         check_order(before.season(), after.season())
+        check_overlap(before, after)
         warn_seasons(before.season(), after.season(), context)
     method = _fitting(params, before, after, context)
     if method in ("bands", "series") or (preset == "deforestation" and not head):
@@ -358,6 +359,9 @@ def _method(task: _Task, params: dict[str, Any], detector: Detector, least: floa
     if isinstance(detector, (DeforestationDetector, ClassDetector)):
         entries["Head"] = detector.tags["EARTHPRINT_HEAD"]
     entries["Threshold"] = "automatic" if task.threshold is None else f"{task.threshold:g}"
+    if isinstance(detector, SeriesDetector) and detector.stands_out:
+        entries["Threshold"] += (f"; less than three years, so a step must be {STANDS_OUT:g} times "
+                                 "the swing of its own series")
     entries["Smallest area"] = f"{least:g} ha"
     entries["Dates"] = (f"{task.least_clear} clear observations at least on each side of a date; "
                         "one break a pixel")

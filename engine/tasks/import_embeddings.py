@@ -57,8 +57,6 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
         raise UserError("Give embeddings files or the address of a Zarr store.")
     output = Path(params["output"])
     check_writable(output)
-    if any(Path(item).resolve() == output.resolve() for item in inputs):
-        raise UserError(f"{output.name} is an input too. Choose another output.")
     year = int(params["year"]) if params.get("year") else None
     sources = open_sources(inputs, params.get("format") or "auto", year, context.warn,
                            context.check)

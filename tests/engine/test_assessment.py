@@ -22,6 +22,7 @@ from earthprint.engine.rasters.legend import Legend, LegendClass
 from earthprint.engine.rasters.raster import RasterWriter
 
 UTM = CRS.from_epsg(32631).to_wkt()
+HECTARE = 100 * 0.9996**2  # in pixels of 10 m at the zone's central meridian
 NORTH_UP = (10.0, 0.0, 5e5, 0.0, -10.0, 5.6e6)
 
 
@@ -269,9 +270,9 @@ def test_from_points_to_figures(case):
     right = (case["mapped"] == case["truth"])[known].mean() * 100
     overall = result["overall"]
     assert abs(overall["value"] - right) < 1.6 * overall["half"] and 2 < overall["half"] < 6
-    total = known.sum() / 100  # hectares of 100 m2 pixels
-    assert sum(c["area_ha"]["value"] for c in result["classes"]) == pytest.approx(total)
-    assert sum(c["mapped_ha"] for c in result["classes"]) == pytest.approx(total)
+    total = known.sum() / HECTARE
+    assert sum(c["area_ha"]["value"] for c in result["classes"]) == pytest.approx(total, rel=1e-5)
+    assert sum(c["mapped_ha"] for c in result["classes"]) == pytest.approx(total, rel=1e-5)
     for c in result["classes"]:
         true = (case["truth"][known] == c["value"]).sum() / 100
         assert abs(c["area_ha"]["value"] - true) < 1.6 * c["area_ha"]["half"]
@@ -347,10 +348,10 @@ def test_a_class_without_points_is_said_and_left_out(case, tmp_path):
                         [str(case["truth"][s]) for s in spots])  # by value, as text
     report = tmp_path / "r.html"
     result, warnings = assessed({**case, "points": path}, field="cover", report=str(report))
-    water = (case["mapped"] == 0).sum() / 100
+    water = (case["mapped"] == 0).sum() / HECTARE
     assert "No unit lies in class water" in " ".join(warnings)
     total = sum(c["area_ha"]["value"] for c in result["classes"])
-    assert total == pytest.approx((case["mapped"] < 255).sum() / 100 - water)
+    assert total == pytest.approx((case["mapped"] < 255).sum() / HECTARE - water, rel=1e-5)
     assert result["classes"][0]["users"]["value"] is None
     assert "n/a: no place" in report.read_text(encoding="utf-8")
 
@@ -387,7 +388,8 @@ def test_strata_from_a_raster_of_another_grid(case, tmp_path):
     part = write_map(tmp_path / "part.tif", np.full((300, 100), 4), legend=legend)
     result, warnings = assessed(case, strata=str(part))
     assert "without a stratum" in " ".join(warnings) and "no stratum" in " ".join(warnings)
-    assert sum(c["area_ha"]["value"] for c in result["classes"]) == pytest.approx(300)
+    assert sum(c["area_ha"]["value"] for c in result["classes"]) == pytest.approx(
+        30000 / HECTARE, rel=1e-5)
 
 
 def test_strata_without_nodata_end_at_their_edge(case, tmp_path):

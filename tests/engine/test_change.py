@@ -89,22 +89,24 @@ def test_planted_change_is_found_and_noise_is_not(pair, tmp_path):
     assert (~known[140:, :9]).all() and known.sum() == change.size - 90
     # all of it, and beside it no more than the few noisy pixels that touch it
     assert (change[truth] == 1).all() and (change[known & ~truth] == 1).sum() <= 4
-    hectares = (change == 1).sum() / 100
+    hectare = 100 * 0.9996**2  # in pixels, at the zone's central meridian
+    hectares = (change == 1).sum() / hectare
     areas = {a["name"]: a["hectares"] for a in result["areas"]}
-    assert areas == pytest.approx({"changed": hectares, "unchanged": 404.1 - hectares})
+    assert areas == pytest.approx({"changed": hectares, "unchanged": 40410 / hectare - hectares},
+                                  rel=1e-5)
     assert result["season"] == ["2023-06-01", "2024-07-01"] and result["patches"] == 1
     assert any(t.startswith("Threshold: cosine distance 0.") for t in said)
-    assert any(t.startswith("Changed: 2.0 ha of 404.1 ha (0.5 %) in 1 patch;") for t in said)
+    assert any(t.startswith("Changed: 2.0 ha of 404.4 ha (0.5 %) in 1 patch;") for t in said)
     with rasterio.open(result["distance"]) as dataset:
         distance = dataset.read(1)
         assert dataset.nodata == -1 and ((distance == -1) == ~known).all()
     info, _, shapes, (listed, mean, what, sure) = pyogrio.raw.read(result["polygons"])
     assert info["fields"].tolist() == ["area_ha", "distance", "change", "confidence"]
     assert info["crs"] == "EPSG:32631" and what.tolist() == ["changed"] and 50 < sure[0] <= 100
-    assert listed == pytest.approx([hectares])
+    assert listed == pytest.approx([hectares], rel=1e-5)
     assert mean == pytest.approx([distance[change == 1].mean()])
     shape = shapely.from_wkb(shapes)[0]
-    assert shape.is_valid and shape.area == pytest.approx(1e4 * hectares)
+    assert shape.is_valid and shape.area == pytest.approx(1e4 * hectares * 0.9996**2, rel=1e-5)
     assert shape.covers(shapely.box(500600, 5599500, 500700, 5599700))
     assert "changed" in (tmp_path / "change.qml").read_text(encoding="utf-8")
     assert f"{2 * result['threshold']!r}" in (tmp_path / "distance.qml").read_text("utf-8")
@@ -270,7 +272,8 @@ def test_patches_do_not_depend_on_the_strips(seed, rows, cols, strip):
     for k in kept:
         number = numbers[whole == k][0]
         assert ((numbers == number) == (whole == k)).all()
-        assert patches.hectares[number - 1] == pytest.approx(0.01 * (whole == k).sum())
+        assert patches.hectares[number - 1] == pytest.approx(
+            (whole == k).sum() / (100 * 0.9996**2), rel=1e-5)
         assert patches.mean[number - 1] == pytest.approx(values[whole == k].mean())
 
 

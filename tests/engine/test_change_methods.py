@@ -21,9 +21,10 @@ from earthprint.engine.change.decision import Decision, automatic_cut
 from earthprint.engine.change.forest import ForestHead, season_features
 from earthprint.engine.change.mapping import NO_DATE
 from earthprint.engine.change.normalisation import normalise
-from earthprint.engine.change.series import decimal_year
+from earthprint.engine.change.series import SeriesDetector, decimal_year
 from earthprint.engine.context import JobContext
 from earthprint.engine.errors import UserError
+from earthprint.engine.rasters.grid import Window
 
 BANDS = ("B2", "B3", "B4", "B8", "B11", "B12")
 FOREST = (0.02, 0.04, 0.025, 0.30, 0.13, 0.06)  # reflectance of a closed canopy
@@ -88,7 +89,7 @@ def test_bands_find_a_clearing_under_another_gain(tmp_path, source):
     assert (change[~truth] == 1).sum() <= 100
     info, _, _, columns = pyogrio.raw.read(tmp_path / "p.gpkg")
     fields = dict(zip(info["fields"], columns, strict=True))
-    assert fields["area_ha"][0] == pytest.approx(result["changed_ha"])
+    assert fields["area_ha"][0] == pytest.approx(result["changed_ha"], abs=1e-4)
     assert fields["change"][0] == "changed" and fields["confidence"][0] > 90
     page = report.read_text(encoding="utf-8")
     assert "again: so" in page and "<script" not in page and "http" not in page.split("</style>")[1]
@@ -253,6 +254,57 @@ def test_a_date_has_clear_days_on_both_sides(seed, least, gaps):
         assert not clear[found.before[p] + 1:found.after[p], p].any()
         assert clear[:found.after[p], p].sum() >= least <= clear[found.after[p]:, p].sum()
     assert np.isnan(found.probability[clear.sum(0) < 2 * least]).all()
+
+
+class Fields:
+    """A series of fields: the left half grows another crop in the second year, of the right half
+    the ground is sealed in it."""
+
+    index, grid = "nbr", None
+
+    def __init__(self, years_known):
+        self.years_known = years_known
+
+    def breaks(self, window):
+        days = np.datetime64("2019-01-01") + np.arange(0, 730, 6)
+        t = np.arange(0, 730, 6)
+        season = 0.3 * np.sin(2 * np.pi * t / 365.2425)
+        second = (t >= 365).astype(float)
+        noise = np.random.default_rng(0).normal(0, 0.02, (len(t), window.size))
+        step = np.where(np.arange(window.size) % window.cols < window.cols // 2, 0.2, -0.9)
+        values = season[:, None] + second[:, None] * step + noise
+        return find_breaks(days, values.astype(np.float32), least_step=0.1), days
+
+
+@pytest.mark.parametrize(("years_known", "threshold", "found"), [
+    (False, None, (0, 1)), (True, None, (1, 1)), (False, 0.9, (1, 1))])
+def test_another_crop_in_a_short_series_is_no_change(years_known, threshold, found):
+    window = Window(0, 0, 4, 8)
+    detector = SeriesDetector(Fields(years_known), None, None, window, threshold)
+    block = detector.block(window)
+    assert (block.codes[:, :4].mean(), block.codes[:, 4:].mean()) == found
+    told = block.certainty[block.codes == 0]
+    assert (told < block.certainty[block.codes == 1].min()).all()
+
+
+def test_the_swing_is_of_the_season_without_the_step():
+    found, _ = Fields(False).breaks(Window(0, 0, 1, 8))
+    # quartiles of a sine are at half of its height times the root of two
+    assert found.swing == pytest.approx(0.7413 * 0.3 * 2**0.5, abs=0.03)
+
+
+def test_other_places_cannot_be_compared(tmp_path, source):
+    here = scene(source, "S2_20230601.tif", False)
+    far = scene(source, "S2_20240601.tif", True)
+    with rasterio.open(far, "r+") as dataset:
+        dataset.transform = Affine(10, 0, 6e5, 0, -10, 5.6e6)
+    with pytest.raises(UserError, match="have no common area"):
+        detect(tmp_path, here, far)
+    with rasterio.open(far, "r+") as dataset:
+        dataset.crs = CRS()
+    with pytest.raises(UserError, match="S2_20240601 has no coordinate system"):
+        detect(tmp_path, here, far)
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
 
 
 def test_normalisation_undoes_gain_and_offset():

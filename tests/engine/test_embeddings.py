@@ -76,6 +76,8 @@ def test_the_file_says_what_it_is(tmp_path):
         assert dataset.overviews(1) == [2, 4]
         assert dataset.scales[5] == SCALE and dataset.offsets[5] == -128 * SCALE
         assert dataset.crs.to_epsg() == 32631 and dataset.transform.c == 5e5
+    content = path.read_bytes()
+    assert int.from_bytes(content[8:16], "little") % 2 == 0  # the first directory, as TIFF asks for
     with EmbeddingsFile(path) as file:
         assert file.encoder == "fast@1.0#abcd" and file.dates == ("2024-05-01", "2024-06-01")
         vectors, valid = file.vectors(Window(0, 0, 300, 520))

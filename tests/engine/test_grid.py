@@ -67,13 +67,30 @@ def test_web_mercator_shrinks_with_latitude():
     wkt = CRS.from_epsg(3857).to_wkt()
     y = 6378137 * np.arctanh(np.sin(np.radians(60)))
     area = grid((1, 1), (10, 0, 0, 0, -10, y + 5), wkt).row_areas_m2()
-    assert area[0] == pytest.approx(100 * 0.25, rel=1e-3)
+    # Snyder 1987, eq. 7-8 and 7-9: the sphere's projection of latitudes of the ellipsoid
+    sine = 0.00669438 * 0.75
+    assert area[0] == pytest.approx(25 * (1 - 0.00669438) / (1 - sine) ** 2, rel=1e-5)
 
 
 def test_feet_become_metres():
     wkt = CRS.from_epsg(2263).to_wkt()
-    assert grid((2, 1), (10, 0, 0, 0, -10, 0), wkt).row_areas_m2()[0] == pytest.approx(
-        100 * 0.3048006096**2)
+    area = grid((2, 1), (10, 0, 984250, 0, -10, 200000), wkt).row_areas_m2()
+    assert area[0] == pytest.approx(100 * 0.3048006096**2, rel=1e-4)
+
+
+@pytest.mark.parametrize(("code", "corner", "square_metres"), [
+    (32631, (5e5, 5.6e6), 100 / 0.9996**2),  # the central meridian of UTM
+    (32631, (166021.44, 0), 100 / 1.000981**2),  # three degrees beside it, on the equator
+    (3035, (4321000, 3210000), 100),  # equal areas
+])
+def test_projected_pixels_count_on_the_ellipsoid(code, corner, square_metres):
+    wkt = CRS.from_epsg(code).to_wkt()
+    area = grid((30, 20), (10, 0, corner[0], 0, -10, corner[1]), wkt).row_areas_m2()
+    assert area.shape == (30,) and area == pytest.approx(square_metres, rel=1e-5)
+
+
+def test_pixels_without_a_place_on_earth_are_plane():
+    assert grid((2, 3), (10, 0, 0, 0, -10, 0), "").row_areas_m2().tolist() == [100, 100]
 
 
 def test_matching_grids():

@@ -525,7 +525,7 @@ def test_odd_files_are_sentences(tmp_path):
     assert len(opened(good, kind="geotiff")) == 1
     with pytest.raises(UserError, match="no common area"):
         imported([good], tmp_path / "e.tif", extent=[0, 0, 1000, 1000, "EPSG:32631"])
-    with pytest.raises(UserError, match="is an input too"):
+    with pytest.raises(UserError, match="would overwrite good.tif, which Input reads"):
         imported([good], good)
     with pytest.raises(UserError, match="CRS EPSG:1 is not understood"):
         imported([good], tmp_path / "e.tif", crs="EPSG:1")

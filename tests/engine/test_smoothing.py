@@ -67,6 +67,6 @@ def test_strips_give_what_the_whole_gives():
 
 
 def test_hectares_become_pixels():
-    grid = Grid(CRS.from_epsg(32631).to_wkt(), (10, 0, 0, 0, -10, 0), (5, 5))
+    grid = Grid(CRS.from_epsg(32631).to_wkt(), (10, 0, 5e5, 0, -10, 5.6e6), (5, 5))
     assert patch_pixels(grid, 0.1) == 10
     assert patch_pixels(grid, 0.101) == 11

@@ -215,6 +215,13 @@ def test_dates_bands_and_sensor_can_be_said(tmp_path):
         build_stack([tmp_path], sensor="sentinel-2", dates=["2018-04-29"])
 
 
+def test_a_missing_coordinate_system_is_said(tmp_path):
+    path = s2(tmp_path / "S2A_20240601.tif", crs=None)
+    said = []
+    build_stack([path], context=JobContext(on_log=lambda level, text: said.append((level, text))))
+    assert any(level == "warning" and "no coordinate system" in text for level, text in said)
+
+
 def test_one_raster_without_a_date_is_a_stack_of_one(tmp_path):
     path = s2(tmp_path / "field.tif")
     stack = build_stack([path])
