@@ -49,7 +49,7 @@ from earthprint.engine.stacks.stack import Stack, build_stack, with_weather
 from earthprint.engine.tasks.train_head import Learned, save
 
 ENCODERS = ("fast", "tessera-student", "maestro-small", "satdino-small", "timo-small",
-            "galileo-small", "anysat-small", "skysense-small", "mmvsf-small")
+            "galileo-small", "anysat-small", "skysense-small", "skysense-v2-small", "mmvsf-small")
 SAMPLES = 800
 CUT = 5, 3  # rows, columns
 EXTENT = 11, 17, 3, 6  # rows and columns left out at top, left, bottom, right

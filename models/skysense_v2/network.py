@@ -61,6 +61,7 @@ class Config:
     reduce: tuple[bool, ...] = (True, True, True)  # of pictures, before stages 2, 3, 4
     fusion: FusionConfig | None = None
     dates: bool = True
+    places: bool = True  # codes of places before the global stages
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit."""
@@ -238,7 +239,7 @@ class SkySenseV2(nn.Module):
             prompt = None
             if i in _GLOBAL:
                 prompt = self.prompt[sensor][str(i)]
-                if i == _GLOBAL[0]:
+                if i == _GLOBAL[0] and self.config.places:
                     x = x + places(size, x.shape[-1], x.device)
             x = stage(x, size, prompt)
             found[i] = self.norm[i](x).transpose(1, 2).reshape(-1, self.config.widths[i], *size)

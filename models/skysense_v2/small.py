@@ -17,16 +17,17 @@ from .objective import QueryAggregation
 WINDOW = 32
 CONFIG = Config(
     "s2+s1", width=16, blocks=(1, 1, 2, 1), head_width=16, window=8, ratio=2, prompts=2,
-    fusion=FusionConfig(128, 96, layers=2, heads=4, ratio=2),
+    fusion=FusionConfig(128, 96, layers=2, heads=4, ratio=2), places=False,
 )  # fmt: skip
-RECIPE = Recipe(windows=4, rate=1e-3, dates=(3, 3), pool=1200)
+RECIPE = Recipe(windows=4, rate=1e-3, dates=(3, 3), pool=1200, together=True)
 
 
 def objective() -> QueryAggregation:
     """Query-based aggregation beside SkySense's contrast and alignment.
 
     Few windows can be told apart by their dates alone, without a look at the ground: so days are
-    shifted and more dates are dropped.
+    shifted and more dates are dropped. Places of a window would be told apart by their codes, which
+    are therefore left out: student and teacher see a place under the same one.
     """
     settings = Settings(outputs=256, hidden=128, clusters=8, momentum=0.99, noise=0.05,
                         drop_dates=0.5, jitter_days=15)
