@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import styling
 from .parameters import HEAD_FILTER, Parameter, file_output, raster_output, report
 from .translation import tr
-from .trust import reason, unlike
+from .trust import confidence, reason, unlike
 
 
 def styles(title: str, group: str) -> dict[str, styling.Style]:
@@ -23,12 +23,7 @@ def outputs(title: str) -> list[Parameter]:
     """The map called `title`, its layers of doubt, report, embeddings and head."""
     return [
         raster_output("OUTPUT", title, tr("Classes with names and colours.")),
-        raster_output(
-            "CONFIDENCE",
-            tr("Confidence (%)"),
-            tr("Probability of the mapped class."),
-            optional=True,
-        ),
+        confidence(),
         unlike(),
         reason(),
         report(),

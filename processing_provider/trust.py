@@ -8,6 +8,16 @@ from .parameters import Parameter, raster_output, with_help
 from .translation import tr
 
 
+def confidence() -> Parameter:
+    """CONFIDENCE: the layer of how sure a head is."""
+    return raster_output(
+        "CONFIDENCE",
+        tr("Confidence (%)"),
+        tr("Probability of the mapped class."),
+        optional=True,
+    )
+
+
 def unlike() -> Parameter:
     """UNLIKE: the layer of what the training data do not cover."""
     return raster_output(

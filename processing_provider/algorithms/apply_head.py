@@ -15,7 +15,7 @@ from ..parameters import (
     smoothing,
 )
 from ..translation import tr
-from ..trust import reason, unknown, unlike
+from ..trust import confidence, reason, unknown, unlike
 from ..weather import weather
 
 
@@ -59,12 +59,7 @@ class ApplyHead(EarthprintAlgorithm):
             unknown(),
             extent(),
             raster_output("OUTPUT", tr("Map"), tr("Classes with names and colours.")),
-            raster_output(
-                "CONFIDENCE",
-                tr("Confidence (%)"),
-                tr("Probability of the mapped class."),
-                optional=True,
-            ),
+            confidence(),
             unlike(),
             reason(),
         ]
