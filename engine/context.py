@@ -28,6 +28,14 @@ def _never() -> bool:
     return False
 
 
+def computer_memory() -> float | None:
+    """Bytes of memory that this computer has; None where the system does not tell (Windows)."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
 @dataclass(frozen=True)
 class JobContext:
     """The surroundings of one job.

@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,8 @@ from typing import Any
 METADATA_KEY = "earthprint_card"
 #: Bytes of weights that one ONNX file holds; its format ends at 2 GB.
 EXTERNAL = 1_800_000_000
+_PART = "part-"  # folders of models that are being written
+_DAY_S = 86_400
 
 
 @dataclass(frozen=True)
@@ -168,6 +174,26 @@ def read_card(path: str | Path) -> Card:
 def weights_beside(path: str | Path) -> Path:
     """Where the weights of an ONNX file lie that are too large for it."""
     return Path(f"{path}.data")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write a model to, which takes the place of `path` where all went well.
+
+    Weights beside it go along. What a killed process left in the folder a day ago is removed.
+    """
+    for left in path.parent.glob(f"{_PART}*"):
+        if time.time() - left.stat().st_mtime > _DAY_S:
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_PART, dir=path.parent) as folder:
+        part = Path(folder) / path.name
+        yield part
+        if weights_beside(part).exists():
+            shutil.copymode(part, weights_beside(part))  # ONNX lets only the owner read it
+            os.replace(weights_beside(part), weights_beside(path))
+        else:
+            weights_beside(path).unlink(missing_ok=True)
+        os.replace(part, path)
 
 
 def write_card(path: str | Path, card: Card) -> Card:

@@ -21,7 +21,7 @@ import onnxruntime
 
 from ...models import catalogue
 from .. import environment
-from ..context import JobContext
+from ..context import JobContext, computer_memory
 from ..encoding.encoder import Encoder
 from ..errors import UserError
 from ..rasters.embeddings import EmbeddingsFile
@@ -163,11 +163,8 @@ def _own_version() -> str:
 
 def _memory() -> str:
     """All of the computer's, where the system tells."""
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return "not told by the system"
-    return f"{total / 1e9:.0f} GB"
+    total = computer_memory()
+    return f"{total / 1e9:.0f} GB" if total else "not told by the system"
 
 
 def _without_home(path: Path) -> str:

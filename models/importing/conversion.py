@@ -74,8 +74,10 @@ def convert(found: Recognised, variant: str, card: Card, path: Path, cubes: Iter
     card = replace(card, normalisation=card.normalisation + said)
     exportable = replace(exportable, examples=exportable.examples + real)
     encoder, card = centred(exportable, mean, card, vectors)
-    say(0.6, "Writing the encoder and comparing it with the original")
-    card, difference = measured_export(encoder, card, path, exportable.axes, exportable.examples)
+    say(0.6, "Writing the encoder")
+    card, difference = measured_export(
+        encoder, card, path, exportable.axes, exportable.examples,
+        lambda done: say(0.8 + 0.2 * done, "Comparing it with the original"))
     say(1.0, "Written")
     return Imported(card, difference, len(exportable.examples), rows)
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 import ast
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +21,7 @@ import onnxruntime
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
-from ..cards import EXTERNAL, Card, SensorBands, weights_beside, write_card
+from ..cards import EXTERNAL, Card, SensorBands, replacing, weights_beside, write_card
 from ..generic.adapter import INPUT
 
 KINDS = ("encoder", "segmentation")
@@ -174,17 +172,9 @@ class Described:
             card: of the encoder.
             mean: (d,) subtracted from the features before they get unit length.
         """
-        with tempfile.TemporaryDirectory(prefix="part-", dir=path.parent) as folder:
-            part = Path(folder) / path.name
-            beside = weights_beside(part)
+        with replacing(path) as part:
             save(self._wrapped(mean), part)
-            card = write_card(part, card)
-            if beside.exists():
-                os.replace(beside, weights_beside(path))
-            else:
-                weights_beside(path).unlink(missing_ok=True)
-            os.replace(part, path)
-        return card
+            return write_card(part, card)
 
     def card(self, name: str, source: str) -> Card:
         """The card of the encoder."""

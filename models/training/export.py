@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..cards import Card, weights_beside, write_card
+from ..cards import Card, replacing, write_card
 
 LOG = logging.getLogger(__name__)
 _TOLERANCE = 1e-4
@@ -111,29 +109,28 @@ def export(encoder: nn.Module, card: Card, path: Path, axes: dict[str, dict[int,
 
 
 def measured_export(encoder: nn.Module, card: Card, path: Path, axes: dict[str, dict[int, str]],
-                    examples: Sequence[Inputs]) -> tuple[Card, float]:
-    """As `export`, with the largest difference between torch and ONNX Runtime."""
+                    examples: Sequence[Inputs], say: Callable[[float], None] = lambda _done: None
+                    ) -> tuple[Card, float]:
+    """As `export`, with the largest difference between torch and ONNX Runtime.
+
+    `say` is told the share of the examples that were compared; may raise to stop.
+    """
     encoder = encoder.eval()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="part-", dir=path.parent) as folder:
-        part = Path(folder) / path.name
+    with replacing(path) as part:
         torch.onnx.export(
             encoder, examples[0], str(part), dynamo=False, opset_version=17,
             input_names=list(axes), output_names=["embedding"],
             dynamic_axes={**axes, "embedding": {0: "pixels"}},
         )  # fmt: skip
         card = write_card(part, card)
-        difference = check(encoder, part, examples)
-        if weights_beside(part).exists():
-            os.replace(weights_beside(part), weights_beside(path))
-        else:
-            weights_beside(path).unlink(missing_ok=True)
-        os.replace(part, path)
+        difference = check(encoder, part, examples, say)
     LOG.info("%s: %s, %.2f MB", path, card.identity, path.stat().st_size / 1e6)
     return card, difference
 
 
-def check(encoder: nn.Module, path: Path, examples: Sequence[Inputs]) -> float:
+def check(encoder: nn.Module, path: Path, examples: Sequence[Inputs],
+          say: Callable[[float], None] = lambda _done: None) -> float:
     """Compare torch and ONNX Runtime on every example and return the largest difference.
 
     Raises:
@@ -142,7 +139,8 @@ def check(encoder: nn.Module, path: Path, examples: Sequence[Inputs]) -> float:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [given.name for given in session.get_inputs()]
     largest = 0.0
-    for inputs in examples:
+    for done, inputs in enumerate(examples):
+        say(done / len(examples))
         with torch.no_grad():
             expected = encoder(*inputs).numpy()
         (found,) = session.run(

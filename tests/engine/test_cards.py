@@ -1,6 +1,8 @@
 """Cards and the catalogue: what travels with an encoder, and what is refused."""
 
 import json
+import os
+import time
 from dataclasses import replace
 
 import onnx
@@ -8,7 +10,15 @@ import pytest
 from onnx import TensorProto, helper
 
 from earthprint.models import catalogue
-from earthprint.models.cards import Card, SensorBands, TrainingSet, read_card, write_card
+from earthprint.models.cards import (
+    Card,
+    SensorBands,
+    TrainingSet,
+    read_card,
+    replacing,
+    weights_beside,
+    write_card,
+)
 
 
 def card(**changes):
@@ -54,6 +64,31 @@ def test_identity_follows_the_weights_alone(tmp_path):
     other = write_card(model(tmp_path / "c.onnx", weight=1.5), card())
     assert first.identity == same.identity != other.identity
     assert write_card(tmp_path / "a.onnx", first) == first
+
+
+def test_a_model_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+    path = model(tmp_path / "tiny.onnx")
+    weights_beside(path).write_bytes(b"old")
+    before = path.read_bytes()
+    with pytest.raises(RuntimeError), replacing(path) as part:
+        part.write_bytes(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == before and weights_beside(path).read_bytes() == b"old"
+    with replacing(path) as part:
+        part.write_bytes(b"new")
+    assert path.read_bytes() == b"new"
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny.onnx"]
+
+
+def test_what_a_killed_import_left_goes_with_the_next_one(tmp_path):
+    for name, days in (("part-old", 2), ("part-running", 0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_bytes(b"1")
+        then = time.time() - days * 86_400
+        os.utime(tmp_path / name, (then, then))
+    with replacing(tmp_path / "tiny.onnx") as part:
+        part.write_bytes(b"new")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["part-running", "tiny.onnx"]
 
 
 def test_runtime_metadata_is_enough(tmp_path):

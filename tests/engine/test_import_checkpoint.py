@@ -81,6 +81,16 @@ def test_without_pytorch_a_sentence_says_how_to_add_it(tmp_path, context, models
     assert not models.exists()
 
 
+def test_weights_beyond_the_memory_are_refused_before_it_runs_out(monkeypatch):
+    check = import_checkpoint._check_memory
+    monkeypatch.setattr(import_checkpoint, "computer_memory", lambda: 8e9)
+    check("galileo-base", 0.35e9)
+    with pytest.raises(UserError, match=r"skysense-hr takes about 10 GB .* has 8 GB.*larger one"):
+        check("skysense-hr", 2.62e9)
+    monkeypatch.setattr(import_checkpoint, "computer_memory", lambda: None)
+    check("skysense-hr", 2.62e9)
+
+
 def test_the_extra_pins_what_the_training_pins():
     def pins(name):
         return set(re.findall(r"^\w+==\S+", (ROOT / "requirements" / name).read_text(), re.M))
