@@ -121,8 +121,10 @@ JOBS: dict[str, Job] = {
         "Draw the points to visit for a test of a map.",
         "map output", "target_error min_per_class expected seed show_class"),
     "assess_accuracy": _job(
-        "Estimate accuracy and areas of a map from places of known class.",
-        "map reference field", "reference_layer strata strata_field report table command"),
+        "Estimate accuracy and areas of a map from places of known class, or compare it with a "
+        "raster of classes.",
+        "map reference",
+        "field reference_layer strata strata_field band ignored report table command"),
     "simulate_season": _job(
         "Make a synthetic Sentinel-1/2 season with known truth.",
         "output", "size seed"),

@@ -41,6 +41,9 @@ KEYS = {
     "LABEL_RASTER": "labels",
     "LABEL_BAND": "band",
     "LABEL_IGNORE": "ignored",
+    "REFERENCE_RASTER": "reference",
+    "REFERENCE_BAND": "band",
+    "REFERENCE_IGNORE": "ignored",
 }
 RASTERS, SOURCE, EXTENT, DATE = "multilayer", "source", "extent", "datetime"
 POINT = "point"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import rasterio
-from rasterio.enums import Resampling
+from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
@@ -22,8 +22,16 @@ from ..rasters.legend import COLORS
 
 _ROWS, _COLS = 512, 8192  # of a block
 _MOST_VALUE = 65535
-_MOST_CLASSES = 250
-_MOST_NAMELESS = 100  # classes that nobody named; a terrain model of one valley has more values
+NONE = _MOST_VALUE + 1
+"""Stands for a pixel without a value."""
+
+MOST_CLASSES = 250
+"""Values of a map of classes, at most."""
+
+MOST_NAMELESS = 100
+"""Classes that nobody named, at most; a terrain model of one valley has more values."""
+
+_DECLARED = {MaskFlags.nodata, MaskFlags.per_dataset, MaskFlags.alpha}
 _SIDE = 256  # pixels of a square in which places are looked up together
 
 
@@ -72,21 +80,24 @@ class Census:
     @property
     def index(self) -> np.ndarray:
         """(65537,) place of each value among the classes, -1 for none; the last is nodata's."""
-        places = np.full(_MOST_VALUE + 2, -1, np.int16)
+        places = np.full(NONE + 1, -1, np.int16)
         places[[c.value for c in self.classes]] = np.arange(len(self.classes))
         return places
 
 
 class ClassMap:
-    """A raster of classes in its first band; a with-block.
+    """A raster of classes in one of its bands; a with-block.
 
     Args:
         path: any raster that GDAL reads, with whole numbers from 0 to 65535.
         onto: the grid to read it on, by nearest neighbour; default: its own.
+        band: 1, 2, ...
+        ignored: values that are no class, beside its nodata; any numbers.
     """
 
-    def __init__(self, path: Path, onto: Grid | None = None) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path, onto: Grid | None = None, *, band: int = 1,
+                 ignored: Sequence[int] = ()) -> None:
+        self.path, self._band, self._ignored = Path(path), band, tuple(ignored)
         self._files = ExitStack()
         try:
             dataset = self._files.enter_context(rasterio.open(self.path))
@@ -100,7 +111,11 @@ class ClassMap:
             raise UserError(f"{self.path.name} cannot be read as a raster ({failure}). Choose "
                             "another file.") from failure
         self._dataset, self.grid = dataset, onto or Grid.of(dataset)
-        if np.dtype(dataset.dtypes[0]).kind == "c":
+        if not 1 <= band <= dataset.count:
+            self._files.close()
+            raise UserError(f"{self.path.name} has no band {band}. Choose one of 1 to "
+                            f"{dataset.count}.")
+        if np.dtype(dataset.dtypes[band - 1]).kind == "c":
             self._files.close()
             raise UserError(f"{self.path.name} holds complex numbers, no classes. Choose a map.")
 
@@ -116,6 +131,16 @@ class ClassMap:
         crs = self.grid.crs
         return "without CRS" if crs is None else crs.to_string()[:40]
 
+    @property
+    def names(self) -> Names:
+        """Names and colours that the raster brings with it; empty without any."""
+        return names_of(self.path, self._band)
+
+    @property
+    def declares_nodata(self) -> bool:
+        """Whether the file says which of its pixels hold nothing."""
+        return bool(_DECLARED & set(self._dataset.mask_flag_enums[self._band - 1]))
+
     def census(self, context: JobContext) -> Census:
         """Count and measure all classes in one pass.
 
@@ -125,13 +150,13 @@ class ClassMap:
         areas = self.grid.row_areas_m2()
         pixels, metres = np.zeros(_MOST_VALUE + 1, np.int64), np.zeros(_MOST_VALUE + 1)
         for window, values in self._blocks("Counting", context):
-            here = np.bincount(values.ravel(), minlength=_MOST_VALUE + 2)[:-1]
+            here = np.bincount(values.ravel(), minlength=NONE + 1)[:-1]
             found = np.flatnonzero(here)
             pixels += here
-            if np.count_nonzero(pixels) > _MOST_CLASSES:
-                raise UserError(f"{self.path.name} has more than {_MOST_CLASSES} values; that is "
+            if np.count_nonzero(pixels) > MOST_CLASSES:
+                raise UserError(f"{self.path.name} has more than {MOST_CLASSES} values; that is "
                                 "no map of classes. Choose another.")
-            order = np.zeros(_MOST_VALUE + 2, np.int64)
+            order = np.zeros(NONE + 1, np.int64)
             order[found] = np.arange(1, len(found) + 1)
             width = len(found) + 1
             lines = np.bincount((order[values] + np.arange(window.rows)[:, None] * width).ravel(),
@@ -156,7 +181,7 @@ class ClassMap:
             top, left = rows[part].min(), cols[part].min()
             window = Window(int(top), int(left), int(rows[part].max() - top) + 1,
                             int(cols[part].max() - left) + 1)
-            found[part] = places[self._values(window)[rows[part] - top, cols[part] - left]]
+            found[part] = places[self.values(window)[rows[part] - top, cols[part] - left]]
         return found
 
     def uneven(self) -> float:
@@ -167,13 +192,13 @@ class ClassMap:
     def _blocks(self, verb: str, context: JobContext) -> Iterator[tuple[Window, np.ndarray]]:
         pace = Pace(context, self.grid.full.size, "pixels", verb)
         for window in self.grid.blocks(_ROWS, _COLS):
-            yield window, self._values(window)
+            yield window, self.values(window)
             pace.add(window.size)
 
-    def _values(self, window: Window) -> np.ndarray:
-        """(rows, cols) int32 class values, 65536 where there is none."""
+    def values(self, window: Window) -> np.ndarray:
+        """(rows, cols) int32 class values, `NONE` where there is none."""
         try:
-            block = self._dataset.read(1, masked=True, window=RasterioWindow(
+            block = self._dataset.read(self._band, masked=True, window=RasterioWindow(
                 window.col, window.row, window.cols, window.rows))
         except RasterioError as failure:
             raise UserError(f"{self.path.name} is damaged near row {window.row} ({failure}). Make "
@@ -181,6 +206,8 @@ class ClassMap:
         empty = np.ma.getmaskarray(block)
         if block.dtype.kind == "f":
             empty = empty | ~np.isfinite(block.data)
+        if self._ignored:
+            empty = empty | np.isin(block.data, self._ignored)
         values = np.where(empty, 0, block.data)
         if block.dtype.kind == "f" and (values != np.rint(values)).any():
             raise UserError(f"{self.path.name} holds decimals, no classes. Choose a map of "
@@ -190,15 +217,15 @@ class ClassMap:
             raise UserError(f"{self.path.name} holds the value {low if low < 0 else high:g}; "
                             f"classes are numbers from 0 to {_MOST_VALUE}. Set it as nodata or "
                             "number the classes anew.")
-        return np.where(empty, _MOST_VALUE + 1, values.astype(np.int32))
+        return np.where(empty, NONE, values.astype(np.int32))
 
     def _census(self, pixels: np.ndarray, hectares: np.ndarray) -> Census:
         present = np.flatnonzero(pixels).tolist()
-        names = names_of(self.path)
+        names = self.names
         nameless = [v for v in present if names and v not in names]
         if len(nameless) == len(present):  # a legend of something else
             names, nameless = {}, []
-        if not names and len(present) > _MOST_NAMELESS:
+        if not names and len(present) > MOST_NAMELESS:
             raise UserError(f"{self.path.name} holds {len(present)} values without names; that "
                             "looks like measurements, no classes. Choose a map of classes, or "
                             "name its values.")
@@ -214,7 +241,7 @@ class ClassMap:
         """The colours of the legend, else of the file's table, else colours that stay apart."""
         try:
             table = {v: f"#{r:02x}{g:02x}{b:02x}" for v, (r, g, b, _) in
-                     self._dataset.colormap(1).items()}
+                     self._dataset.colormap(self._band).items()}
         except ValueError:  # no table
             table = {}
         return {v: names.get(v, ("", ""))[1] or table.get(v) or COLORS[i % len(COLORS)]

@@ -17,6 +17,7 @@ from ..accuracy.strata import Stratification
 from ..rasters.areas import Areas, ClassArea
 from ..rasters.legend import NODATA, Legend, LegendClass
 from . import charts
+from .error_matrix import error_matrix
 from .report import Section, chip, hectares, map_section, number, table
 
 _MOST = 1400  # pixels of the longer side of the picture
@@ -156,34 +157,12 @@ def _accuracy(tested: Tested) -> Section:
 def _matrices(tested: Tested) -> str:
     r = tested.result
     digits = 0 if np.allclose(r.counts, np.rint(r.counts)) else 1
-    units = _matrix(tested, r.counts, lambda v: number(v, digits))
-    shares = _matrix(tested, 100 * r.shares, lambda v: f"{v:.2f}")
+    units = error_matrix(tested.names, tested.colors, r.counts, lambda v: number(v, digits))
+    shares = error_matrix(tested.names, tested.colors, 100 * r.shares, lambda v: f"{v:.2f}")
     return (f"<h3>Matrix of {tested.noun}</h3><p class='soft'>Rows: mapped as; columns: true "
             f"class. Shade: share of the true class.</p>{units}<h3>Matrix of the area (%)</h3>"
             "<p class='soft'>The same, each weighted by the area of its stratum; the sums below "
             f"are the true areas.</p>{shares}")
-
-
-def _matrix(tested: Tested, values: np.ndarray, words: object) -> str:
-    share = values / np.maximum(values.sum(0), 1e-12)
-    head = "".join(f"<th><span>{escape(n)}</span></th>" for n in tested.names)
-
-    def cell(i: int, j: int) -> str:
-        if values[i, j] <= 0:
-            return '<td class="zero">0</td>'
-        tone = "--right" if i == j else "--wrong"
-        return (f'<td style="background:rgba(var({tone}), {0.12 + 0.6 * share[i, j]:.2f})">'
-                f"{words(values[i, j])}</td>")
-
-    rows = "".join(
-        f"<tr><th scope='row'>{_name(tested, i)}</th>"
-        + "".join(cell(i, j) for j in range(len(values)))
-        + f'<td class="sum">{words(values[i].sum())}</td></tr>' for i in range(len(values)))
-    sums = "".join(f'<td class="sum">{words(v)}</td>' for v in values.sum(0))
-    return (f'<div class="scroll"><table class="matrix"><thead><tr><th></th>{head}<th><span '
-            f'class="soft">all</span></th></tr></thead><tbody>{rows}<tr><th scope="row" '
-            f'class="soft">all</th>{sums}<td class="sum">{words(values.sum())}</td></tr></tbody>'
-            "</table></div>")
 
 
 def _classes(tested: Tested) -> str:

@@ -1,11 +1,14 @@
-"""Job `assess_accuracy`: a map and places of known class to accuracy and areas with intervals."""
+"""Job `assess_accuracy`: a map against places of known class, or against a raster of classes.
+
+Places are a sample: accuracy and areas come with intervals. A raster is counted, without any.
+"""
 
 from __future__ import annotations
 
-import csv
 import math
-import os
+import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -13,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from ..accuracy.agreement import agree
 from ..accuracy.classmap import Census, ClassMap
 from ..accuracy.estimators import Assessment, Sample, assess
+from ..accuracy.overlay import lay_over
 from ..accuracy.reference import Reference, read_reference
 from ..accuracy.strata import (
     Stratification,
@@ -24,11 +29,14 @@ from ..accuracy.strata import (
     own_classes,
     shares_of,
 )
+from ..accuracy.tables import agreement_records, agreement_rows, cell, figure, write_csv
 from ..accuracy.visits import SIZE
 from ..context import JobContext
 from ..errors import UserError
+from ..heads.label_raster import is_raster
 from ..rasters.legend import COLORS
 from ..rasters.raster import check_writable
+from ..reports.agreement_page import Compared, agreement_sections, scope
 from ..reports.assessment import Tested, assessment_sections, picture_section
 from ..reports.report import Report, hectares, method_section
 from .sampling_design import describe
@@ -39,23 +47,25 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
     """Estimate how right a map is, and how much there is of each class in truth.
 
     Args:
-        params: map, reference (points or polygons), field (true class); reference_layer, strata
-            (raster that the units were drawn in; default: the map's classes), strata_field
-            (field with the stratum instead, beside the field of sizes of Sampling design),
-            report, table (CSV), command.
+        params: map, reference (points, polygons or a raster of classes); of features: field (true
+            class), reference_layer, strata (raster that the units were drawn in; default: the
+            map's classes), strata_field (field with the stratum instead, beside the field of
+            sizes of Sampling design); of a raster: band, ignored (values that are no class, a
+            list or a text with commas); report, table (CSV), command.
         context: surroundings.
 
     Returns:
-        report, table (paths or None), units, overall and classes (figures in percent and
-        hectares, each with half of its 95 % interval; None where undefined).
+        report, table (paths or None), units (places, or pixels of the map that were compared),
+        overall and classes (figures in percent and hectares, each with half of its 95 %
+        interval; None where undefined); of features strata, of a raster ground (hectares).
     """
     start = time.monotonic()
     context, warnings = collecting(context)
+    if _is_raster(params):
+        return _beside_raster(params, context, warnings)
     if params.get("strata") and params.get("strata_field"):
         raise UserError("Give the strata as a raster or as a field, not both.")
-    for key in ("report", "table"):
-        if params.get(key):
-            check_writable(Path(params[key]))
+    _check_outputs(params)
     with ClassMap(Path(params["map"])) as source:
         tested = _tested(params, source, context)
     context.log(f"Overall accuracy {_percent(tested.result.overall)} %, 95 % interval; "
@@ -65,12 +75,78 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
         context.progress(0.95, "Writing the report")
         _report(params, tested, warnings, context).write(Path(params["report"]))
     if params.get("table"):
-        _write_table(Path(params["table"]), tested)
+        write_csv(Path(params["table"]), _sample_rows(tested))
     return {"report": params.get("report"), "table": params.get("table"), "units": tested.units,
             "overall": _figures(tested.result.overall), "classes": _records(tested),
             "strata": [{"name": n, "pixels": int(p), "units": int(k)} for n, p, k in
                        zip(tested.strata.names, tested.strata.pixels, tested.strata.units,
                            strict=True)]}
+
+
+def _is_raster(params: dict[str, Any]) -> bool:
+    """Whether the reference is a raster; if not, it has a field."""
+    path = Path(params["reference"])
+    if params.get("field") and not path.exists():
+        return False  # features have a sentence of their own for that
+    if is_raster(path):
+        return True
+    if not params.get("field"):
+        raise UserError("No field was given. Choose the field with the true class.")
+    return False
+
+
+def _beside_raster(params: dict[str, Any], context: JobContext, warnings: list[str]
+                   ) -> dict[str, Any]:
+    """The job for a reference that knows the class of every place."""
+    start = time.monotonic()
+    path, other = Path(params["map"]), Path(params["reference"])
+    if params.get("strata") or params.get("strata_field"):
+        raise UserError("Strata belong to places that were drawn at random. Leave them empty for "
+                        "a raster of reference.")
+    if path.exists() and other.exists() and path.samefile(other):
+        raise UserError(f"Map and reference are the same file, {path.name}. Choose another "
+                        "reference.")
+    _check_outputs(params)
+    with ClassMap(path) as source, ClassMap(
+            other, band=int(params.get("band") or 1),
+            ignored=_whole_numbers(params.get("ignored"))) as reference:
+        census = source.census(context.part(0, 0.3))
+        describe(source, census, context)
+        overlay = lay_over(source, census, reference, context.part(0.3, 0.95))
+        found = agree(overlay, census, source, reference, context)
+        compared = Compared(path.name, source.crs_name, other.name, reference.crs_name, found)
+    pixels = int(found.pixels.sum())
+    context.log(f"Overall accuracy {100 * found.overall:.1f} % of "
+                f"{hectares(found.ground.compared)} ha; {len(found.names)} classes, {pixels} "
+                f"pixels; {time.monotonic() - start:.0f} s")
+    if params.get("report"):
+        context.progress(0.95, "Writing the report")
+        _page(params, compared, warnings, context).write(Path(params["report"]))
+    if params.get("table"):
+        write_csv(Path(params["table"]), agreement_rows(found))
+    ground = found.ground
+    return {"report": params.get("report"), "table": params.get("table"), "units": pixels,
+            "overall": figure(100 * found.overall), "classes": agreement_records(found),
+            "strata": [], "ground": {
+                "map_ha": round(ground.mapped, 4), "compared_ha": round(ground.compared, 4),
+                "unlabelled_ha": round(ground.unlabelled, 4),
+                "beyond_ha": round(ground.beyond, 4), "whole": ground.whole}}
+
+
+def _whole_numbers(given: Any) -> list[int]:
+    """Values as a list, or as a text with commas."""
+    words = re.split(r"[,;\s]+", given.strip()) if isinstance(given, str) else given or ()
+    try:
+        return [int(word) for word in words if word != ""]
+    except (TypeError, ValueError) as failure:
+        raise UserError(f"Values that are no class are whole numbers with commas between them, "
+                        f"not {given}. Write 0, 99.") from failure
+
+
+def _check_outputs(params: dict[str, Any]) -> None:
+    for key in ("report", "table"):
+        if params.get(key):
+            check_writable(Path(params[key]))
 
 
 @dataclass(frozen=True)
@@ -221,36 +297,48 @@ def _report(params: dict[str, Any], tested: Tested, warnings: list[str], context
          method_section(method, again("assess_accuracy", params))), date.today())
 
 
-def _write_table(path: Path, tested: Tested) -> None:
-    """The matrix and the figures, a row a class of the map; under a temporary name first."""
+def _page(params: dict[str, Any], compared: Compared, warnings: list[str], context: JobContext
+          ) -> Report:
+    """The report on a raster of reference."""
+    found, ground = compared.found, compared.found.ground
+    tiles = ((f"{100 * found.overall:.1f} %", "overall accuracy of the compared area"),
+             (f"{hectares(ground.compared)} <small>ha</small>", "compared"),
+             (f"{ground.covered} %", "of the map's area"),
+             (str(len(found.names)), "classes"))
+    band = f", band {params['band']}" if int(params.get("band") or 1) > 1 else ""
+    method = {
+        "Map": f"{compared.map_name}, {compared.map_crs}",
+        "Reference": f"{compared.reference}{band}, {compared.reference_crs}",
+        "Comparison": "each pixel of the map with the reference's pixel that its centre lies in; "
+                      "areas are those of the map's pixels on the ellipsoid",
+        "Classes": f"matched {found.matched}",
+        "Left out of the reference": str(params.get("ignored") or ""),
+        "Intervals": f"none. {scope(compared)} Neighbouring pixels are alike, so no standard error "
+                     "of independent pixels is given",
+        "Limits": "ground that the map was trained on flatters it, and a reference that was itself "
+                  "made by a classifier has errors of its own"}
+    return Report(
+        f"Accuracy, {Path(compared.map_name).stem}", tiles, tuple(warnings),
+        (*agreement_sections(compared, context.folder),
+         method_section(method, again("assess_accuracy", params))), date.today())
+
+
+def _sample_rows(tested: Tested) -> Iterable[list[Any]]:
+    """The matrix in units and the figures, a row a class."""
     r, total = tested.result, tested.hectares
-    head = ["value", "class", *(f"reference {n}" for n in tested.names), "units",
-            "mapped_ha", "area_ha", "area_ci95_ha", "area_share", "users_accuracy", "users_ci95",
-            "producers_accuracy", "producers_ci95", "f1", "f1_ci95", "iou", "iou_ci95"]
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(head)
-            for i, name in enumerate(tested.names):
-                scores = [x for e in (r.users, r.producers, r.f1, r.iou)
-                          for x in (e.value[i], e.half[i])]
-                writer.writerow([
-                    tested.values[i] if i < len(tested.values) else "", name,
-                    *(_cell(n) for n in r.counts[i]), _cell(r.counts[i].sum()),
-                    _cell(tested.mapped[i]), _cell(total * r.area.value[i]),
-                    _cell(total * r.area.half[i]), _cell(r.area.value[i]), *map(_cell, scores)])
-            writer.writerow(["", "all", *(_cell(n) for n in r.counts.sum(0)), tested.units,
-                             _cell(tested.mapped.sum()), _cell(total), "", 1,
-                             _cell(float(r.overall.value)), _cell(float(r.overall.half)),
-                             *[""] * 6])
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _cell(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.10g}"
+    yield ["value", "class", *(f"reference {n}" for n in tested.names), "units",
+           "mapped_ha", "area_ha", "area_ci95_ha", "area_share", "users_accuracy", "users_ci95",
+           "producers_accuracy", "producers_ci95", "f1", "f1_ci95", "iou", "iou_ci95"]
+    for i, name in enumerate(tested.names):
+        scores = [x for e in (r.users, r.producers, r.f1, r.iou)
+                  for x in (e.value[i], e.half[i])]
+        yield [tested.values[i] if i < len(tested.values) else "", name,
+               *(cell(n) for n in r.counts[i]), cell(r.counts[i].sum()),
+               cell(tested.mapped[i]), cell(total * r.area.value[i]),
+               cell(total * r.area.half[i]), cell(r.area.value[i]), *map(cell, scores)]
+    yield ["", "all", *(cell(n) for n in r.counts.sum(0)), tested.units,
+           cell(tested.mapped.sum()), cell(total), "", 1, cell(float(r.overall.value)),
+           cell(float(r.overall.half)), *[""] * 6]
 
 
 def _percent(estimate: Any) -> str:

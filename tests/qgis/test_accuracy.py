@@ -21,6 +21,7 @@ from qgis.core import (
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterVectorLayer,
     QgsProject,
+    QgsRasterLayer,
     QgsRenderContext,
     QgsVectorLayer,
     edit,
@@ -165,6 +166,63 @@ def test_unvisited_points_are_a_sentence(plugin, crops, points, tmp_path):
         processing.run("earthprint:assessaccuracy", {
             "MAP": crops, "REFERENCE": points, "FIELD": "reference", "REPORT": str(report)})
     assert not report.exists()
+
+
+@pytest.fixture(scope="module")
+def truth(season) -> str:
+    """The season's truth, every pixel of it."""
+    return str(season / "truth.tif")
+
+
+@pytest.mark.parametrize("how", ["path", "layer"])
+def test_a_raster_of_reference(plugin, project, crops, truth, tmp_path, log, how):
+    """Counted, as NumPy counts it; the command repeats the run."""
+    layer = QgsRasterLayer(truth, "truth")
+    project.addMapLayer(layer)
+    context = QgsProcessingContext()
+    context.setProject(project)
+    places = {"REPORT": str(tmp_path / "report.html"), "TABLE": str(tmp_path / "table.csv")}
+    answer = processing.run(
+        "earthprint:assessaccuracy",
+        {"MAP": crops, "REFERENCE_RASTER": truth if how == "path" else layer, **places},
+        context=context, feedback=log,
+    )
+    assert answer == places
+    page = Path(places["REPORT"]).read_text(encoding="utf-8")
+    for words in ("no sampling error", "by the names of both legends",
+                  f"REFERENCE_RASTER={truth}", f"MAP={crops}"):
+        assert words in page
+    assert "95 %" not in page
+    names, ours = legend(crops), gdal.Open(crops).ReadAsArray().ravel().tolist()
+    true, theirs = legend(truth), gdal.Open(truth).ReadAsArray().ravel().tolist()
+    pairs = [(names[a], true[b]) for a, b in zip(ours, theirs) if a in names and b in true]
+    lines = [line.split(",") for line in
+             Path(places["TABLE"]).read_text(encoding="utf-8").splitlines()]
+    pixels = lines[0].index("pixels")
+    assert int(lines[-1][pixels]) == len(pairs) > 1000
+    counted = {line[1]: int(line[pixels]) for line in lines[1:-1]}
+    for name in set(names.values()):
+        assert counted.get(name, 0) == sum(a == name for a, _ in pairs)
+    right = sum(a == b for a, b in pairs) / len(pairs)
+    assert float(lines[-1][lines[0].index("users_accuracy")]) == pytest.approx(right, abs=2e-4)
+    assert "Overall accuracy" in log.text
+
+
+def legend(path: str) -> dict[int, str]:
+    """Class names by value, as QGIS shows them."""
+    layer = QgsRasterLayer(path)  # it owns the renderer
+    return {int(c.value): c.label for c in layer.renderer().classes()}
+
+
+def test_what_is_true_is_given_once_and_completely(registry, crops, points, truth):
+    form = registry.algorithmById("earthprint:assessaccuracy").create()
+    features = {"REFERENCE": points, "FIELD": "reference"}
+    raster = {"REFERENCE_RASTER": truth}
+    assert form.unmet(features) == "" and form.unmet(raster) == ""
+    assert "not both" in form.unmet({**features, **raster})
+    assert "or a Reference raster" in form.unmet({})
+    assert "True class" in form.unmet({"REFERENCE": points})
+    assert "Strata" in form.unmet({**raster, "STRATA": crops})
 
 
 def test_two_kinds_of_strata_are_refused(registry, crops, points):
