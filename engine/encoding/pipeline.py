@@ -23,7 +23,13 @@ from ...models.cards import Card
 from ..context import JobContext, Pace
 from ..errors import UserError
 from ..rasters.cog import TILE
-from ..rasters.embeddings import DATES_TAG, ENCODER_TAG, EmbeddingsWriter, quantise
+from ..rasters.embeddings import (
+    DATES_TAG,
+    ENCODER_TAG,
+    SENSORS_TAG,
+    EmbeddingsWriter,
+    quantise,
+)
 from ..rasters.grid import Grid, Window
 from ..rasters.raster import check_space, check_writable
 from ..stacks.reading import StackReader
@@ -77,7 +83,9 @@ def encode_stack(stack: Stack, encoder_name: str, output: Path, context: JobCont
     _compare_sizes(card, stack, context)
     _say_what_lacks(encoder, stack, context)
     dates = sorted({scene.date for scene in stack.scenes if scene.date})
-    tags = {ENCODER_TAG: card.identity, DATES_TAG: ",".join(dates)}
+    read = bands_read(card, stack.sensors())
+    tags = {ENCODER_TAG: card.identity, DATES_TAG: ",".join(dates), SENSORS_TAG: ";".join(
+        f"{sensor}:{' '.join(bands)}" for sensor, bands in sorted(read.items()))}
     finer = upsampled and card.patch > 1
     coarse = context.folder / f"{output.stem}.patches.tif" if finer else output
     pixels = stack.grid.part(lattice.pixels(area))
@@ -107,6 +115,13 @@ def encode_stack(stack: Stack, encoder_name: str, output: Path, context: JobCont
         count = upsample(coarse, pixels, card.patch, output, tags, context.part(0.8, 1))
         coarse.unlink()
     return Encoded(Path(output), count, seconds)
+
+
+def bands_read(card: Card, offered: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Of the sensors and bands of a stack those that an encoder reads."""
+    read = {s.sensor: tuple(b for b in offered.get(s.sensor, ()) if b in s.bands)
+            for s in card.sensors}
+    return {sensor: bands for sensor, bands in read.items() if bands}
 
 
 def _units(card: Card) -> str:

@@ -25,7 +25,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from threadpoolctl import threadpool_limits
 
 from .standard import Graph, Standard, boosting_threads
-from .trees import Tree, ensemble
+from .trees import MOST_LEAVES, Tree, ensemble
 
 MODELS = ("logistic", "forest", "neighbours", "boosting", "mlp")
 STRENGTHS = (0.01, 0.1, 1.0)
@@ -39,7 +39,6 @@ NEIGHBOURS = 20
 SHARPNESS = 0.07
 """A neighbour of cosine s votes with exp(s / SHARPNESS)."""
 
-_LEAVES_IN_ALL = 160_000  # 200 trees of at most 800 leaves: a file under about 20 MB
 _LEAST_DRAW = 600  # samples that a tree draws at least, where there are as many
 _MOST_REFERENCES = 4000  # samples that the nearest neighbours are looked for in
 _SHARE_OF_FEATURES = 0.2  # that a split of a boosted tree may choose from
@@ -68,9 +67,7 @@ class Logistic:
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         """(n, c) probabilities of (n, k) features."""
-        z = self.standard(x) @ self.weights + self.bias
-        p = np.exp(z - z.max(1, keepdims=True))
-        return p / p.sum(1, keepdims=True)
+        return _softmax(self.standard(x) @ self.weights + self.bias)
 
     def graph(self) -> Graph:
         """The same as ONNX nodes, standardising within the weights."""
@@ -84,11 +81,11 @@ class Logistic:
 
 
 @dataclass(frozen=True)
-class Forest:
-    """A random forest; `columns` are the classes that it knows, `size` how many there are."""
+class _OfTrees:
+    """Trees of scikit-learn, which know some or all of `size` classes."""
 
     standard: Standard
-    model: RandomForestClassifier | ExtraTreesClassifier
+    model: RandomForestClassifier | ExtraTreesClassifier | HistGradientBoostingClassifier
     size: int
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
@@ -96,6 +93,10 @@ class Forest:
         p = np.zeros((len(x), self.size))
         p[:, self.model.classes_] = self.model.predict_proba(self.standard.filled(x))
         return p
+
+
+class Forest(_OfTrees):
+    """A random forest or extremely randomised trees."""
 
     def graph(self) -> Graph:
         """The same as ONNX nodes: mean of the leaves' class shares."""
@@ -108,19 +109,8 @@ class Forest:
         return Graph((*first.nodes, ensemble(trees, "filled", "raw")), first.constants)
 
 
-@dataclass(frozen=True)
-class Boosting:
-    """Gradient boosted trees (Friedman 2001); `size` is the number of classes."""
-
-    standard: Standard
-    model: HistGradientBoostingClassifier
-    size: int
-
-    def probabilities(self, x: np.ndarray) -> np.ndarray:
-        """(n, c) probabilities of (n, k) features."""
-        p = np.zeros((len(x), self.size))
-        p[:, self.model.classes_] = self.model.predict_proba(self.standard.filled(x))
-        return p
+class Boosting(_OfTrees):
+    """Gradient boosted trees (Friedman 2001)."""
 
     def graph(self) -> Graph:
         """The same as ONNX nodes: the trees add up to logits."""
@@ -152,9 +142,7 @@ class Perceptron:
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         """(n, c) probabilities of (n, k) features."""
         hidden = np.maximum(self.standard(x) @ self.weights[0] + self.biases[0], 0)
-        z = hidden @ self.weights[1] + self.biases[1]
-        p = np.exp(z - z.max(1, keepdims=True))
-        return p / p.sum(1, keepdims=True)
+        return _softmax(hidden @ self.weights[1] + self.biases[1])
 
     def graph(self) -> Graph:
         """The same as ONNX nodes."""
@@ -254,15 +242,21 @@ def fit_discriminant(x: np.ndarray, y: np.ndarray, size: int, embedded: int = 0)
 
 def _linear(model: LogisticRegression | LinearDiscriminantAnalysis, standard: Standard,
             size: int) -> Logistic:
-    """The weights of a fitted linear model for all classes, known or not."""
-    known = model.classes_
-    weights = np.zeros((model.coef_.shape[1], size), np.float32)
+    """A fitted linear model as a logistic regression of all classes."""
+    return Logistic(standard, *_of_all_classes(model.coef_.T, model.intercept_, model.classes_,
+                                               size))
+
+
+def _of_all_classes(coefficients: np.ndarray, intercepts: np.ndarray, known: np.ndarray,
+                    size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (k, size) and bias (size,) of scikit-learn's for the known of `size` classes."""
+    weights = np.zeros((len(coefficients), size), np.float32)
     bias = np.full(size, _ABSENT, np.float32)
     if len(known) == 2:  # scikit-learn keeps the second class's logit only
-        weights[:, known[1]], bias[known] = model.coef_[0], (0, model.intercept_[0])
+        weights[:, known[1]], bias[known] = coefficients[:, 0], (0, intercepts[0])
     else:
-        weights[:, known], bias[known] = model.coef_.T, model.intercept_
-    return Logistic(standard, weights, bias)
+        weights[:, known], bias[known] = coefficients, intercepts
+    return weights, bias
 
 
 def fit_forest(x: np.ndarray, y: np.ndarray, size: int, seed: int, threads: int) -> Forest:
@@ -276,7 +270,7 @@ def fit_forest(x: np.ndarray, y: np.ndarray, size: int, seed: int, threads: int)
     model = RandomForestClassifier(
         TREES, class_weight="balanced", n_jobs=threads, random_state=seed,
         max_samples=draw if draw < len(x) else None,
-        max_leaf_nodes=_LEAVES_IN_ALL // TREES if len(x) > _LEAVES_IN_ALL // TREES else None)
+        max_leaf_nodes=MOST_LEAVES // TREES if len(x) > MOST_LEAVES // TREES else None)
     model.fit(standard.splittable(x), y)
     return Forest(standard, model, size)
 
@@ -322,13 +316,7 @@ def fit_perceptron(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the epochs are meant to end it
         model.fit(standard(x), y, compute_sample_weight("balanced", y))
-    known = model.classes_
-    weights = np.zeros((HIDDEN, size), np.float32)
-    bias = np.full(size, _ABSENT, np.float32)
-    if len(known) == 2:  # scikit-learn keeps the second class's logit only
-        weights[:, known[1]], bias[known] = model.coefs_[1][:, 0], (0, model.intercepts_[1][0])
-    else:
-        weights[:, known], bias[known] = model.coefs_[1], model.intercepts_[1]
+    weights, bias = _of_all_classes(model.coefs_[1], model.intercepts_[1], model.classes_, size)
     return Perceptron(standard, (model.coefs_[0].astype(np.float32), weights),
                       (model.intercepts_[0].astype(np.float32), bias))
 
@@ -354,6 +342,11 @@ def balanced_draw(y: np.ndarray, most: int, seed: int) -> np.ndarray:
         mine = order[y[order] == k]
         rank[mine] = np.arange(len(mine))
     return np.sort(np.lexsort((order, rank))[:most])
+
+
+def _softmax(z: np.ndarray) -> np.ndarray:
+    p = np.exp(z - z.max(1, keepdims=True))
+    return p / p.sum(1, keepdims=True)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

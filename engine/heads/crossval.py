@@ -8,6 +8,7 @@ so that each fold has its share of every class.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,11 @@ class Folds:
     block: np.ndarray
     places: np.ndarray
     side_m: float
+
+    def turns(self) -> Iterator[tuple[int, np.ndarray]]:
+        """The number of each fold, and which samples (n,) bool it holds back."""
+        for f in range(self.count):
+            yield f, self.fold == f
 
 
 def metres_of(grid: Grid, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
@@ -133,6 +139,48 @@ def random_folds(classes: np.ndarray, count: int, seed: int = 0) -> Folds:
     fold = np.empty(len(classes), np.int64)
     fold[order] = np.arange(len(classes)) % count
     return Folds(fold, count, np.arange(len(classes)), np.zeros((0, 2)), 0.0)
+
+
+def held_back(
+    x: np.ndarray, y: np.ndarray, folds: Folds, shape: tuple[int, ...], doing: str,
+    context: JobContext,
+    fit: Callable[[np.ndarray, np.ndarray], Iterable[Callable[[np.ndarray], np.ndarray]]],
+) -> np.ndarray:
+    """Hold back every fold once: answers (s, n, ...) of s variants of a model.
+
+    Args:
+        x: (n, k) features.
+        y: (n,) what is to be learned.
+        folds: of the samples.
+        shape: of the answers.
+        doing: what to tell, before " fold 1 of 5".
+        context: progress, cancellation.
+        fit: from features and truth of the other folds to what answers on features, a variant each.
+    """
+    held = np.zeros(shape)
+    for f, test in folds.turns():
+        context.progress(f / folds.count, f"{doing} fold {f + 1} of {folds.count}")
+        for s, answer in enumerate(fit(x[~test], y[~test])):
+            held[s, test] = answer(x[test])
+    return held
+
+
+def settled(held: np.ndarray, folds: Folds,
+            best: Callable[[np.ndarray | slice], int]) -> tuple[np.ndarray, int]:
+    """Of held-back answers (s, n, ...): each fold's of the variant that is best on the others.
+
+    Args:
+        held: answers of s variants.
+        folds: of the n samples.
+        best: which variant is best on some of the samples.
+
+    Returns:
+        (n, ...), and which variant is best on all.
+    """
+    chosen = np.empty(held.shape[1:])
+    for _, test in folds.turns():
+        chosen[test] = held[best(~test), test]
+    return chosen, best(slice(None))
 
 
 def lonely_classes(classes: np.ndarray, folds: Folds, number: int) -> list[int]:

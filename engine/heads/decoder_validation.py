@@ -17,7 +17,6 @@ from ...models.cards import read_card
 from .. import environment
 from ..context import JobContext
 from . import accuracy, classifiers, crossval
-from .accuracy import Scores
 from .applicability import Gate
 from .crossval import Folds
 from .decoder import MODEL, Decoder, Projection
@@ -25,7 +24,8 @@ from .decoder_training import STEPS, fit, gather
 from .features import FeatureSource
 from .labels import Labels
 from .layout import FeatureLayout
-from .training import Training, Trial
+from .training import Training
+from .trials import Trial, calibrate, settled
 
 _REACH = 4  # pixels that a decoder looks at least in each direction
 
@@ -90,7 +90,7 @@ def train(
     context.progress(0.95, "Training on all samples")
     with threadpool_limits(1, "blas"):
         fitted = chosen.fit(np.ones(len(y), bool), steps, context)[0]
-    temperature, calibrated = _calibrate(best.probabilities, y, folds)
+    temperature, calibrated = calibrate(best.probabilities, y, folds)
     ece = tuple(accuracy.expected_calibration_error(p.max(1), p.argmax(1) == y)
                 for p in (best.probabilities, calibrated))
     x, used = table[:, layout.columns(best.kind)], layout.only(best.kind)
@@ -131,25 +131,8 @@ class _Task:
             for f, _ in enumerate(pool.map(one, range(folds.count))):
                 context.progress((f + 1) / folds.count, f"Testing {self._kind} on held-back "
                                                         f"ground, fold {f + 1} of {folds.count}")
-        mapped = held.argmax(2)
-        chosen = np.empty((len(y), size))
-        for f in range(folds.count):
-            test = folds.fold == f
-            chosen[test] = held[_best(mapped[:, ~test], y[~test], size), test]
-        answer = chosen.argmax(1)
-        by_fold = np.array([_scores(answer[folds.fold == f], y[folds.fold == f], size).macro_f1
-                            for f in range(folds.count)])
-        return Trial(self._kind, MODEL, chosen, _scores(answer, y, size), by_fold,
-                     float(steps[_best(mapped, y, size)]))
-
-
-def _best(mapped: np.ndarray, y: np.ndarray, size: int) -> int:
-    """Which of (s, n) class indices has the highest macro-F1; the first on a tie."""
-    return int(np.argmax([_scores(m, y, size).macro_f1 for m in mapped]))
-
-
-def _scores(mapped: np.ndarray, y: np.ndarray, size: int) -> Scores:
-    return accuracy.scores(accuracy.confusion(mapped, y, size))
+        chosen, best = settled(held, y, size, folds)
+        return Trial.judged(self._kind, MODEL, chosen, y, size, folds, float(steps[best]))
 
 
 def _forest(table: np.ndarray, layout: FeatureLayout, y: np.ndarray, size: int, folds: Folds,
@@ -157,24 +140,8 @@ def _forest(table: np.ndarray, layout: FeatureLayout, y: np.ndarray, size: int, 
     """A random forest on band series, the yardstick of the field; None without bands."""
     if not layout.series:
         return None
-    x, held = table[:, layout.columns("bands")], np.zeros((len(y), size))
-    for f in range(folds.count):
-        context.progress(f / folds.count, f"Testing a forest, fold {f + 1} of {folds.count}")
-        test = folds.fold == f
-        held[test] = classifiers.fit_forest(x[~test], y[~test], size, seed,
-                                            context.threads).probabilities(x[test])
-    answer = held.argmax(1)
-    by_fold = np.array([_scores(answer[folds.fold == f], y[folds.fold == f], size).macro_f1
-                        for f in range(folds.count)])
-    return Trial("bands", "forest", held, _scores(answer, y, size), by_fold, float("nan"))
-
-
-def _calibrate(probabilities: np.ndarray, y: np.ndarray,
-               folds: Folds) -> tuple[float, np.ndarray]:
-    """Temperature of all held-back samples; and each fold with that of the others."""
-    result = np.empty_like(probabilities)
-    for f in range(folds.count):
-        test = folds.fold == f
-        others = accuracy.temperature(probabilities[~test], y[~test])
-        result[test] = accuracy.tempered(probabilities[test], others)
-    return accuracy.temperature(probabilities, y), result
+    held = crossval.held_back(
+        table[:, layout.columns("bands")], y, folds, (1, len(y), size),
+        "Testing a forest,", context, lambda known, truth: [
+            classifiers.fit_forest(known, truth, size, seed, context.threads).probabilities])
+    return Trial.judged("bands", "forest", held[0], y, size, folds, float("nan"))

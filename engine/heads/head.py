@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Generic
 
 import numpy as np
 from onnx import helper
@@ -22,12 +23,12 @@ from .accuracy import tempered
 from .applicability import Gate
 from .classifiers import Classifier
 from .decoder import Decoder, image_of
-from .headfile import CARD_KEY, GATE_KEY, HeadFile, build, write
+from .headfile import GATE_KEY, Card, HeadFile, build, card_of, write
 from .layout import FeatureLayout, Source
 
 SUFFIX = HEAD_SUFFIX
-NUMBER_KIND = "number head"
-"""What the card of a head of numbers calls itself, see `number_head.py`."""
+KIND, NUMBER_KIND = "head", "number head"
+"""What the cards of heads of classes and of numbers call themselves."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class HeadCard:
         validation: figures of the blocked cross-validation.
         temperature: by which log probabilities are divided in the graph.
         seed: of everything random.
-        source: names of the labels and of the input.
+        source: names of the labels and of the input, `Origin`, `Sensors`.
         cutoff: last date that was used, ISO day, or "".
         version: of the program.
         margin: pixels around a pixel that the head looks at; 0 for heads of single pixels.
@@ -63,7 +64,7 @@ class HeadCard:
     def to_json(self) -> str:
         """The card as indented JSON."""
         return json.dumps({
-            "kind": "head", "encoder": self.layout.encoder, "features": self.layout.record(),
+            "kind": KIND, "encoder": self.layout.encoder, "features": self.layout.record(),
             "legend": self.legend.records(), "model": self.model, "samples": list(self.samples),
             "validation": self.validation, "temperature": self.temperature, "seed": self.seed,
             "source": self.source, "cutoff": self.cutoff, "version": self.version,
@@ -73,39 +74,22 @@ class HeadCard:
     @classmethod
     def from_json(cls, text: str) -> HeadCard:
         """A card from JSON; a ValueError says what is missing."""
-        try:
-            c = json.loads(text)
-            if c["kind"] != "head":
-                raise ValueError("the card is not that of a head")
-            return cls(FeatureLayout.of_record(c["features"]), Legend.of_records(c["legend"]),
-                       c["model"], tuple(c["samples"]), c["validation"], c["temperature"],
-                       c["seed"], c["source"], c["cutoff"], c["version"], c.get("margin", 0))
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-            raise ValueError(f"the card is incomplete ({error})") from error
+        return card_of(text, KIND, lambda c: cls(
+            FeatureLayout.of_record(c["features"]), Legend.of_records(c["legend"]), c["model"],
+            tuple(c["samples"]), c["validation"], c["temperature"], c["seed"], c["source"],
+            c["cutoff"], c["version"], c.get("margin", 0)))
 
 
-class Head:
-    """An opened head.
+class OpenedHead(Generic[Card]):
+    """What opened heads of classes and of numbers have in common.
 
     Attributes:
         path: of the file.
-        card: what it is.
+        card: what the head is.
     """
 
-    def __init__(self, file: HeadFile, card: HeadCard) -> None:
+    def __init__(self, file: HeadFile, card: Card) -> None:
         self.path, self.card, self._file = file.path, card, file
-
-    @classmethod
-    def open(cls, path: Path, threads: int = 1) -> Head:
-        """Open a head file; a `UserError` says why it cannot be one."""
-        file = HeadFile.open(path, threads)
-        if file.kind == NUMBER_KIND:
-            raise UserError(f"{file.path.name} maps numbers, not classes. Use Apply head for it, "
-                            "or choose a head of classes.")
-        try:
-            return cls(file, HeadCard.from_json(file.metadata[CARD_KEY]))
-        except (KeyError, ValueError) as error:
-            raise file.refuse(error) from error
 
     @cached_property
     def gate(self) -> Gate:
@@ -115,6 +99,19 @@ class Head:
     def require(self, source: Source) -> None:
         """Raise a `UserError` unless a source has the features that the head was trained on."""
         self.card.layout.require(self.path.name, source)
+
+
+class Head(OpenedHead[HeadCard]):
+    """An opened head of classes."""
+
+    @classmethod
+    def open(cls, path: Path, threads: int = 1) -> Head:
+        """Open a head file; a `UserError` says why it cannot be one."""
+        file = HeadFile.open(path, threads)
+        if file.kind == NUMBER_KIND:
+            raise UserError(f"{file.path.name} maps numbers, not classes. Use Apply head for it, "
+                            "or choose a head of classes.")
+        return cls(file, file.card(HeadCard.from_json))
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """(n, c) float32 from (n, k) features; of a head that looks at single pixels.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -16,6 +17,8 @@ from ..errors import UserError
 from .standard import constant
 
 CARD_KEY, GATE_KEY = "earthprint_card", "earthprint_gate"
+Card = TypeVar("Card")
+
 _OPSET, _ML_OPSET, _IR = 17, 3, 8  # read by onnxruntime 1.19 and later
 _TOLERANCE = 1e-4  # of what file and trained model answer, over the size of the answers
 _TURN = 0.02  # what one tree among many may change where rounding turns it the other way
@@ -51,10 +54,13 @@ class HeadFile:
         except (KeyError, TypeError, json.JSONDecodeError):
             return ""
 
-    def refuse(self, reason: object) -> UserError:
-        """The error for a card that is not a head's."""
-        return UserError(f"{self.path.name} is not an Earthprint head ({reason}). "
-                         "Choose a file made by Train head.")
+    def card(self, read: Callable[[str], Card]) -> Card:
+        """The card, as `read` makes it of JSON; a `UserError` where it is not a head's."""
+        try:
+            return read(self.metadata[CARD_KEY])
+        except (KeyError, ValueError) as error:
+            raise UserError(f"{self.path.name} is not an Earthprint head ({error}). "
+                            "Choose a file made by Train head.") from error
 
     def run(self, features: np.ndarray) -> np.ndarray:
         """(n, targets) float32 from (n, k) features, batch by batch."""
@@ -70,6 +76,21 @@ class HeadFile:
         """(rows, cols, targets) float32 of a graph of images, from (rows + 2 margin, ..., k)."""
         block = np.ascontiguousarray(features.transpose(2, 0, 1)[None], np.float32)
         return self._session.run([self._output.name], {"features": block})[0][0].transpose(1, 2, 0)
+
+
+def card_of(text: str, kind: str, make: Callable[[dict], Card]) -> Card:
+    """A card of a kind, as `make` makes it of its JSON values.
+
+    Raises:
+        ValueError: the card is of another kind, or incomplete.
+    """
+    try:
+        values = json.loads(text)
+        if values["kind"] != kind:
+            raise ValueError(f"the card is not that of a {kind}")
+        return make(values)
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"the card is incomplete ({error})") from error
 
 
 def build(nodes: Sequence[onnx.NodeProto], constants: dict[str, np.ndarray], features: int,

@@ -17,6 +17,8 @@ from ..rasters.embeddings import ENCODER_TAG, EmbeddingsFile
 from ..stacks.season import one_season
 from ..stacks.stack import Stack, open_input
 from .features import FeatureSource
+from .layout import FeatureLayout
+from .sensors import bands_read
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,19 @@ class Inputs:
             return self
         encode_stack(self.stack, encoder, output, context, self.extent, upsampled=True)
         return replace(self, embeddings=output)
+
+    def bands_read(self, layout: FeatureLayout) -> dict[str, tuple[str, ...]]:
+        """Each sensor's bands that features of a layout are made of; empty where unknown.
+
+        Imported embeddings do not say what they were made of.
+        """
+        if not layout.dims or self.embeddings is None:
+            return (bands_read(self.stack, layout) or {}) if self.stack is not None else {}
+        with EmbeddingsFile(self.embeddings) as file:
+            read = file.sensors
+        if not read or self.stack is None:
+            return read
+        return {**bands_read(self.stack, layout.only("bands")), **read}
 
     def season(self) -> list[str]:
         """[first, last] ISO day that was read; empty without dates."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,16 @@ def is_raster(path: Path) -> bool:
                             "file again.") from failure
         raise UserError(f"{path.name} cannot be read as points or polygons, nor as a raster "
                         f"({failure}). Choose another file.") from failure
+
+
+def ignored_values(given: str | list[int] | None) -> list[int]:
+    """Values that are no class: numbers of a list, or of a text between commas or blanks."""
+    words = re.split(r"[\s,;]+", given.strip()) if isinstance(given, str) else given or []
+    try:
+        return [int(word) for word in words if word != ""]
+    except (TypeError, ValueError) as failure:
+        raise UserError(f"Values that are no class are given as {given}. Write whole numbers with "
+                        "commas between them, such as 0, 99.") from failure
 
 
 def draw(path: Path, band: int, grid: Grid, context: JobContext,

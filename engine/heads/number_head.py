@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from onnx import helper
 
 from .applicability import Gate
-from .head import NUMBER_KIND, gate_of
-from .headfile import CARD_KEY, HeadFile, build, write
-from .layout import FeatureLayout, Source
+from .head import NUMBER_KIND, OpenedHead
+from .headfile import HeadFile, build, card_of, write
+from .layout import FeatureLayout
 from .regressors import Regressor
 
 
@@ -35,7 +34,7 @@ class NumberCard:
         validation: figures of the blocked cross-validation.
         half_width: of the prediction interval, in the unit.
         seed: of everything random.
-        source: names of the labels and of the input.
+        source: names of the labels and of the input, `Origin`, `Sensors`.
         cutoff: last date that was used, ISO day, or "".
         version: of the program.
     """
@@ -72,44 +71,19 @@ class NumberCard:
     @classmethod
     def from_json(cls, text: str) -> NumberCard:
         """A card from JSON; a ValueError says what is missing."""
-        try:
-            c = json.loads(text)
-            if c["kind"] != NUMBER_KIND:
-                raise ValueError("the card is not that of a head of numbers")
-            return cls(FeatureLayout.of_record(c["features"]), c["field"], c["unit"], c["model"],
-                       c["samples"], tuple(c["range"]), tuple(c["middle"]), c["validation"],
-                       c["half_width"], c["seed"], c["source"], c["cutoff"], c["version"])
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-            raise ValueError(f"the card is incomplete ({error})") from error
+        return card_of(text, NUMBER_KIND, lambda c: cls(
+            FeatureLayout.of_record(c["features"]), c["field"], c["unit"], c["model"],
+            c["samples"], tuple(c["range"]), tuple(c["middle"]), c["validation"],
+            c["half_width"], c["seed"], c["source"], c["cutoff"], c["version"]))
 
 
-class NumberHead:
-    """An opened head of numbers.
-
-    Attributes:
-        path: of the file.
-        card: what it is.
-    """
-
-    def __init__(self, file: HeadFile, card: NumberCard) -> None:
-        self.path, self.card, self._file = file.path, card, file
+class NumberHead(OpenedHead[NumberCard]):
+    """An opened head of numbers."""
 
     @classmethod
     def of(cls, file: HeadFile) -> NumberHead:
         """The head in a file whose `kind` is that of numbers."""
-        try:
-            return cls(file, NumberCard.from_json(file.metadata[CARD_KEY]))
-        except (KeyError, ValueError) as error:
-            raise file.refuse(error) from error
-
-    @cached_property
-    def gate(self) -> Gate:
-        """What tells pixels that are unlike the training data."""
-        return gate_of(self._file)
-
-    def require(self, source: Source) -> None:
-        """Raise a `UserError` unless a source has the features that the head was trained on."""
-        self.card.layout.require(self.path.name, source)
+        return cls(file, file.card(NumberCard.from_json))
 
     def values(self, features: np.ndarray) -> np.ndarray:
         """(n,) float32 from (n, k) features."""

@@ -15,9 +15,6 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window as RasterWindow
 
-from ...models import catalogue
-from ...models.cards import read_card
-from .. import environment
 from ..context import JobContext, Pace
 from ..rasters.areas import AreaCount
 from ..rasters.grid import Grid, Window
@@ -28,6 +25,7 @@ from ..stacks.reading import Sight, StackReader
 from .inputs import Inputs
 from .layout import FeatureLayout
 from .mapping import UNKNOWN, each_window
+from .sensors import bands_read
 
 ANSWERED, OUTSIDE, NO_DATA, CLOUD, MISSING, NO_EMBEDDING, UNLIKE = range(7)
 """Values of the raster; names and colours stand in resources/legends/reasons.json."""
@@ -152,19 +150,7 @@ def _needed(source: Inputs, layout: FeatureLayout) -> dict[str, tuple[str, ...]]
     """Sensor to the bands that an answer depends on; empty where only embeddings are known."""
     if source.stack is None:
         return {}
-    offered = source.stack.sensors()
-    wanted: dict[str, set[str]] = {s.sensor: set(s.bands) for s in layout.series}
-    if layout.dims:
-        for sensor, bands in _read_by(layout.encoder, offered).items():
-            wanted.setdefault(sensor, set()).update(bands)
-    return {sensor: tuple(b for b in offered[sensor] if b in bands)
-            for sensor, bands in wanted.items()
-            if sensor in offered and bands & set(offered[sensor])}
-
-
-def _read_by(encoder: str, offered: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """The bands that an encoder reads; all that are offered where it is not installed."""
-    path = catalogue.bundled([environment.models_folder()]).get(encoder.split("@")[0])
-    if path is None:
-        return offered
-    return {s.sensor: s.bands for s in read_card(path).sensors}
+    read = bands_read(source.stack, layout)
+    if read is not None:
+        return read
+    return {sensor: bands for sensor, bands in source.stack.sensors().items() if bands}

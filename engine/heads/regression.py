@@ -225,22 +225,16 @@ def held_back(
 ) -> NumberTrial:
     """Hold back every fold once."""
     penalties = regressors.PENALTIES if model == "ridge" else (float("nan"),)
-    held = np.zeros((len(penalties), len(y)))
-    for f in range(folds.count):
-        context.progress(f / folds.count, f"Testing {model} on {layout.kind}, held-back fold "
-                                          f"{f + 1} of {folds.count}")
-        test = folds.fold == f
-        fitted = regressors.fit(model, x[~test], y[~test], seed=seed, threads=context.threads,
-                                embedded=layout.dims, penalties=penalties)
-        for p, regressor in enumerate(fitted):
-            held[p, test] = regressor.values(x[test])
+    held = crossval.held_back(
+        x, y, folds, (len(penalties), len(y)),
+        f"Testing {model} on {layout.kind}, held-back", context,
+        lambda known, truth: [r.values for r in regressors.fit(
+            model, known, truth, seed=seed, threads=context.threads, embedded=layout.dims,
+            penalties=penalties)])
     squares = (held - y) ** 2
-    chosen = np.empty(len(y))
-    for f in range(folds.count):
-        test = folds.fold == f
-        chosen[test] = held[np.argmin(squares[:, ~test].mean(1)), test]
-    return _judged(layout.kind, model, chosen, y, folds,
-                   penalties[int(np.argmin(squares.mean(1)))])
+    chosen, best = crossval.settled(
+        held, folds, lambda some: int(np.argmin(squares[:, some].mean(1))))
+    return _judged(layout.kind, model, chosen, y, folds, penalties[best])
 
 
 def _joined_trial(trials: list[NumberTrial], y: np.ndarray, folds: Folds) -> NumberTrial:
@@ -252,8 +246,8 @@ def _joined_trial(trials: list[NumberTrial], y: np.ndarray, folds: Folds) -> Num
 def _judged(kind: str, model: str, predicted: np.ndarray, y: np.ndarray, folds: Folds,
             penalty: float) -> NumberTrial:
     """A trial with the scores of its held-back numbers (n,)."""
-    by_fold = np.array([np.sqrt(np.mean((predicted - y)[folds.fold == f] ** 2))
-                        for f in range(folds.count)])
+    by_fold = np.array([np.sqrt(np.mean((predicted - y)[test] ** 2))
+                        for _, test in folds.turns()])
     return NumberTrial(kind, model, predicted, NumberScores.of(predicted, y), by_fold, penalty)
 
 
@@ -262,10 +256,9 @@ def interval_of(predicted: np.ndarray, true: np.ndarray, folds: Folds,
     """The conformal interval of held-back predictions, and what share of them it held."""
     error = np.abs(predicted - true)
     inside = np.empty(len(error), bool)
-    for f in range(folds.count):
-        test = folds.fold == f
+    for _, test in folds.turns():
         inside[test] = error[test] <= half_width(error[~test], level)
-    by_fold = np.array([inside[folds.fold == f].mean() for f in range(folds.count)])
+    by_fold = np.array([inside[test].mean() for _, test in folds.turns()])
     return Interval(level, half_width(error, level), float(inside.mean()), by_fold)
 
 

@@ -16,7 +16,7 @@ from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_limits
 
 from .standard import Graph, Standard, boosting_threads
-from .trees import Tree, ensemble
+from .trees import MOST_LEAVES, Tree, ensemble
 
 MODELS = ("ridge", "forest", "boosting", "joined")
 PENALTIES = (1.0, 10.0, 100.0, 1000.0, 10000.0)
@@ -24,7 +24,6 @@ PENALTIES = (1.0, 10.0, 100.0, 1000.0, 10000.0)
 
 TREES = 200
 ROUNDS = 200
-_LEAVES_IN_ALL = 160_000  # 200 trees of at most 800 leaves: a file under about 20 MB
 
 
 class Regressor(Protocol):
@@ -138,7 +137,7 @@ def _forest(standard: Standard, x: np.ndarray, y: np.ndarray, seed: int, threads
     """Trees on a third of the features a split, with leaves of two samples (Breiman 2001)."""
     model = RandomForestRegressor(
         TREES, max_features=1 / 3, min_samples_leaf=2, n_jobs=threads, random_state=seed,
-        max_leaf_nodes=_LEAVES_IN_ALL // TREES if len(x) > 2 * _LEAVES_IN_ALL // TREES else None)
+        max_leaf_nodes=MOST_LEAVES // TREES if len(x) > 2 * MOST_LEAVES // TREES else None)
     model.fit(standard.splittable(x), y)
     trees = tuple(Tree.of_forest(e.tree_, e.tree_.value[:, :, 0] / TREES)
                   for e in model.estimators_)

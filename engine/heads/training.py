@@ -30,6 +30,7 @@ from .head import HeadCard
 from .joined import Joined, Member, Part, Views
 from .labels import Labels
 from .layout import FeatureLayout
+from .trials import Trial, calibrate, scores_of, settled
 
 MOST_SAMPLES = 20_000
 """Samples used at most; more are drawn from evenly over the classes."""
@@ -38,38 +39,6 @@ AUTOMATIC = "auto"
 """In place of a classifier: several joined, or the forest on bands where that is clearly better."""
 
 _CLEARLY = 2.0  # standard errors
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One candidate under cross-validation.
-
-    Attributes:
-        kind: features.
-        model: classifier.
-        probabilities: (n, c) of each sample when it was held back.
-        scores: of all held-back samples together.
-        fold_f1: (folds,) macro-F1 of each fold over the classes that it holds.
-        strength: C that is best over all folds; NaN for other models.
-    """
-
-    kind: str
-    model: str
-    probabilities: np.ndarray
-    scores: Scores
-    fold_f1: np.ndarray
-    strength: float
-
-    @property
-    def spread(self) -> float:
-        """Standard deviation of the folds' macro-F1."""
-        known = self.fold_f1[~np.isnan(self.fold_f1)]
-        return float(known.std(ddof=1)) if len(known) > 1 else 0.0
-
-    @property
-    def text(self) -> str:
-        """Score and spread for people: "0.81 +- 0.03"."""
-        return f"{self.scores.macro_f1:.2f} +- {self.spread:.2f}"
 
 
 @dataclass(frozen=True)
@@ -219,7 +188,7 @@ def train(
         flattering = _trial(x, y, size, random, used, best.model, seed, flattered, strengths)
         last.progress(0, "Training on all samples")
         fitted = _fit(x, y, size, used, best.model, seed, context.threads, strengths)[0]
-    temperature, calibrated = _calibrate(best.probabilities, y, folds)
+    temperature, calibrated = calibrate(best.probabilities, y, folds)
     ece = tuple(accuracy.expected_calibration_error(p.max(1), p.argmax(1) == y)
                 for p in (best.probabilities, calibrated))
     if ece[1] > ece[0]:  # what the other folds say of a fold misleads: leave well alone
@@ -256,8 +225,7 @@ def _held_parts(
 ) -> tuple[_HeldPart, ...]:
     """Hold back every fold once, for each member and each of its strengths."""
     held = [np.zeros((len(strengths), len(y), size)) for _, strengths in parts]
-    for f in range(folds.count):
-        test = folds.fold == f
+    for f, test in folds.turns():
         views = Views.of(x[~test], layout)
         known, new = views(x[~test]), views(x[test])
         for i, (part, strengths) in enumerate(parts):
@@ -270,9 +238,9 @@ def _held_parts(
                 held[i][s, test] = classifier.probabilities(new[part.source])
     result = []
     for (part, strengths), answers in zip(parts, held, strict=True):
-        chosen, overall = _settled(answers, y, size, folds)
-        temperature, calibrated = _calibrate(chosen, y, folds)
-        result.append(_HeldPart(part, calibrated, _scores(chosen.argmax(1), y, size),
+        chosen, overall = settled(answers, y, size, folds)
+        temperature, calibrated = calibrate(chosen, y, folds)
+        result.append(_HeldPart(part, calibrated, scores_of(chosen.argmax(1), y, size),
                                 strengths[overall], temperature))
     return tuple(result)
 
@@ -282,7 +250,7 @@ def _joined_trial(kind: str, parts: tuple[_HeldPart, ...], y: np.ndarray, size: 
     """The mean of the members for a kind of features."""
     members = joined.parts_of(kind)
     mean = np.mean([p.probabilities for p in parts if p.part in members], axis=0)
-    return _judged(kind, joined.MODEL, mean, y, size, folds, float("nan"))
+    return Trial.judged(kind, joined.MODEL, mean, y, size, folds, float("nan"))
 
 
 def _join(x: np.ndarray, y: np.ndarray, size: int, layout: FeatureLayout,
@@ -314,51 +282,13 @@ def _trial(
 ) -> Trial:
     """Hold back every fold once."""
     strengths = strengths if model == "logistic" else (float("nan"),)
-    held = np.zeros((len(strengths), len(y), size))
-    for f in range(folds.count):
-        context.progress(f / folds.count, f"Testing {layout.kind} on held-back ground, "
-                                          f"fold {f + 1} of {folds.count}")
-        test = folds.fold == f
-        fitted = _fit(x[~test], y[~test], size, layout, model, seed, context.threads, strengths)
-        for s, classifier in enumerate(fitted):
-            held[s, test] = classifier.probabilities(x[test])
-    chosen, overall = _settled(held, y, size, folds)
-    return _judged(layout.kind, model, chosen, y, size, folds, strengths[overall])
-
-
-def _settled(held: np.ndarray, y: np.ndarray, size: int,
-             folds: Folds) -> tuple[np.ndarray, int]:
-    """Of held-back answers (s, n, c): each fold's with the strength that is best on the others.
-
-    Returns:
-        (n, c), and which strength is best over all folds.
-    """
-    mapped = held.argmax(2)
-    chosen = np.empty(held.shape[1:])
-    for f in range(folds.count):
-        others, test = folds.fold != f, folds.fold == f
-        chosen[test] = held[_best(mapped[:, others], y[others], size), test]
-    return chosen, _best(mapped, y, size)
-
-
-def _judged(kind: str, model: str, probabilities: np.ndarray, y: np.ndarray, size: int,
-            folds: Folds, strength: float) -> Trial:
-    """A trial with the scores of its held-back answers (n, c)."""
-    answer = probabilities.argmax(1)
-    by_fold = np.array([_scores(answer, y, size, folds.fold == f).macro_f1
-                        for f in range(folds.count)])
-    return Trial(kind, model, probabilities, _scores(answer, y, size), by_fold, strength)
-
-
-def _best(mapped: np.ndarray, y: np.ndarray, size: int) -> int:
-    """Which of (s, n) class indices has the highest macro-F1; the first on a tie."""
-    return int(np.argmax([_scores(m, y, size).macro_f1 for m in mapped]))
-
-
-def _scores(mapped: np.ndarray, y: np.ndarray, size: int, mask: np.ndarray | None = None) -> Scores:
-    if mask is not None:
-        mapped, y = mapped[mask], y[mask]
-    return accuracy.scores(accuracy.confusion(mapped, y, size))
+    held = crossval.held_back(
+        x, y, folds, (len(strengths), len(y), size),
+        f"Testing {layout.kind} on held-back ground,", context,
+        lambda known, truth: [c.probabilities for c in _fit(
+            known, truth, size, layout, model, seed, context.threads, strengths)])
+    chosen, overall = settled(held, y, size, folds)
+    return Trial.judged(layout.kind, model, chosen, y, size, folds, strengths[overall])
 
 
 def _fit(
@@ -388,18 +318,6 @@ def _baseline(
             return trial
     return _trial(table[:, layout.columns("bands")], y, size, folds, layout.only("bands"),
                   "forest", seed, context)
-
-
-def _calibrate(
-    probabilities: np.ndarray, y: np.ndarray, folds: Folds
-) -> tuple[float, np.ndarray]:
-    """Temperature of all held-back samples; and each fold with that of the others."""
-    result = np.empty_like(probabilities)
-    for f in range(folds.count):
-        test = folds.fold == f
-        others = accuracy.temperature(probabilities[~test], y[~test])
-        result[test] = accuracy.tempered(probabilities[test], others)
-    return accuracy.temperature(probabilities, y), result
 
 
 def _report(training: Training, context: JobContext) -> None:

@@ -25,6 +25,8 @@ from .grid import Grid, Window
 ENCODER_TAG = "EARTHPRINT_ENCODER"
 #: Tag with the dates that were read: ISO days, comma-separated.
 DATES_TAG = "EARTHPRINT_DATES"
+#: Tag with the sensors that were read and their bands: "sentinel-1:vv vh;sentinel-2:red nir".
+SENSORS_TAG = "EARTHPRINT_SENSORS"
 #: Tag of imported embeddings: background mean of the unit vectors, numbers with commas, which is
 #: subtracted before a cosine.
 CENTER_TAG = "EARTHPRINT_CENTER"
@@ -111,6 +113,7 @@ class EmbeddingsFile:
         path, grid, dims, scale: of the file.
         encoder: name@version#hash of the encoder.
         dates: ISO days that were read, ascending.
+        sensors: each sensor that was read with its bands; empty where the file does not say.
     """
 
     def __init__(self, path: Path) -> None:
@@ -128,6 +131,8 @@ class EmbeddingsFile:
         self.grid, self.dims = Grid.of(self._dataset), self._dataset.count
         self.scale, self.encoder = float(self._dataset.scales[0]), tags[ENCODER_TAG]
         self.dates = tuple(filter(None, tags.get(DATES_TAG, "").split(",")))
+        self.sensors = {sensor: tuple(bands.split()) for sensor, _, bands in (
+            part.partition(":") for part in tags.get(SENSORS_TAG, "").split(";") if part)}
         self._raw = open(self.path, "rb")  # noqa: SIM115 (closed by __exit__)
         self._tiles = self._own_tiles()
 

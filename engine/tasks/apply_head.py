@@ -22,6 +22,7 @@ from ..heads.number_head import NumberHead
 from ..heads.number_mapping import map_numbers
 from ..heads.origin import Origin, Reach, compare, mark
 from ..heads.reasons import log_reasons, write_reasons
+from ..heads.sensors import Sensors, titles
 from ..rasters.areas import Areas
 from ..rasters.raster import check_writable
 from ..stacks.stack import WEATHER, with_weather
@@ -173,8 +174,9 @@ def for_head(head: Head | NumberHead, inputs: Inputs, params: dict[str, Any], em
     """The inputs with the embeddings that a head needs, made by its own encoder.
 
     Raises:
-        UserError: the chosen encoder is not the head's.
+        UserError: no rasters, or the head cannot know their sensors, see `knows_sensors`.
     """
+    knows_sensors(head, inputs, context)
     layout = head.card.layout
     if not layout.dims or inputs.embeddings is not None:
         return inputs
@@ -185,6 +187,37 @@ def for_head(head: Head | NumberHead, inputs: Inputs, params: dict[str, Any], em
     if inputs.stack is None:
         raise UserError("No rasters were given. Choose some.")
     return inputs.encoded(name, embeddings, context)
+
+
+def knows_sensors(head: Head | NumberHead, inputs: Inputs, context: JobContext) -> None:
+    """Warn of sensors that a head has never met, and of those that it relies on and are missing.
+
+    Nothing is said where the head's card, or the input's embeddings, do not tell their sensors.
+
+    Raises:
+        UserError: a head that comes with Earthprint has met none of the sensors.
+    """
+    known, read = Sensors.of_card(head.card.source), inputs.bands_read(head.card.layout)
+    if known is None or not read:
+        return
+    name, unseen = head.path.name, known.unseen(read)
+    if unseen:
+        # "optical" is an unnamed sensor, which may be one that the head met if it gives reflectance
+        unnamed = "optical" in unseen and (inputs.stack is None or any(
+            s.sensor == "optical" and "display values" not in s.note for s in inputs.stack.scenes))
+        if len(unseen) == len(read) and head.path.parent == BUNDLED and not unnamed:
+            raise UserError(f"{name} was trained on {titles(known.names)} and cannot map "
+                            f"{titles(unseen)} images. Give Labels to learn a head for them, as "
+                            "Train head does.")
+        alone = f", all that {inputs.name} has" if len(unseen) == len(read) else ""
+        context.warn(f"{name} was trained on {titles(known.names)} and never on {titles(unseen)}"
+                     f"{alone}: do not trust the map before you have checked it. Labels of your "
+                     "own are safer here.")
+    if len(unseen) < len(read) and (lacking := known.lacking(read)):
+        context.warn(f"{name} was trained on {titles(known.names)}; {inputs.name} has "
+                     f"{titles(read)} and lacks {', '.join(lacking)}: the head's accuracy does "
+                     "not hold for such a map. Add what is missing, or learn a head from labels "
+                     "on what there is.")
 
 
 def options_of(params: dict[str, Any], head: str = "") -> Options:

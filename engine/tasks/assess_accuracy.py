@@ -6,7 +6,6 @@ Places are a sample: accuracy and areas come with intervals. A raster is counted
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -33,7 +32,7 @@ from ..accuracy.tables import agreement_records, agreement_rows, cell, figure, w
 from ..accuracy.visits import SIZE
 from ..context import JobContext
 from ..errors import UserError
-from ..heads.label_raster import is_raster
+from ..heads.label_raster import ignored_values, is_raster
 from ..rasters.legend import COLORS
 from ..rasters.raster import check_writable
 from ..reports.agreement_page import Compared, agreement_sections, scope
@@ -109,7 +108,7 @@ def _beside_raster(params: dict[str, Any], context: JobContext, warnings: list[s
     _check_outputs(params)
     with ClassMap(path) as source, ClassMap(
             other, band=int(params.get("band") or 1),
-            ignored=_whole_numbers(params.get("ignored"))) as reference:
+            ignored=ignored_values(params.get("ignored"))) as reference:
         census = source.census(context.part(0, 0.3))
         describe(source, census, context)
         overlay = lay_over(source, census, reference, context.part(0.3, 0.95))
@@ -131,16 +130,6 @@ def _beside_raster(params: dict[str, Any], context: JobContext, warnings: list[s
                 "map_ha": round(ground.mapped, 4), "compared_ha": round(ground.compared, 4),
                 "unlabelled_ha": round(ground.unlabelled, 4),
                 "beyond_ha": round(ground.beyond, 4), "whole": ground.whole}}
-
-
-def _whole_numbers(given: Any) -> list[int]:
-    """Values as a list, or as a text with commas."""
-    words = re.split(r"[,;\s]+", given.strip()) if isinstance(given, str) else given or ()
-    try:
-        return [int(word) for word in words if word != ""]
-    except (TypeError, ValueError) as failure:
-        raise UserError(f"Values that are no class are whole numbers with commas between them, "
-                        f"not {given}. Write 0, 99.") from failure
 
 
 def _check_outputs(params: dict[str, Any]) -> None:

@@ -33,8 +33,6 @@ from ..reports.report import (
     method_section,
 )
 from ..reports.scorecard import accuracy_section, trust_section
-from ..stacks.sensors import TITLES
-from ..stacks.stack import Stack
 from .apply_head import (
     explained,
     for_head,
@@ -178,7 +176,7 @@ def _named(learned: Learned, kind: Kind, context: JobContext) -> Learned:
 
 
 def _fits(head: Head, inputs: Inputs, params: dict[str, Any], context: JobContext) -> None:
-    """Refuse rasters that a ready-made head cannot read or of which it knows no sensor."""
+    """Refuse rasters that the encoder of a ready-made head cannot read."""
     if inputs.stack is None:
         return
     layout = head.card.layout
@@ -191,25 +189,6 @@ def _fits(head: Head, inputs: Inputs, params: dict[str, Any], context: JobContex
                                      context.device):
             raise UserError(f"{' '.join(lacking)} Or give Labels: a head that is learned from them "
                             "can use any bands.")
-    _knows_sensors(head, inputs.stack, context)
-
-
-def _knows_sensors(head: Head, stack: Stack, context: JobContext) -> None:
-    """Warn of sensors that a head never saw; a `UserError` where it saw none of them."""
-    known = head.card.source.get("sensors")
-    offered = {scene.sensor for scene in stack.scenes}
-    unseen = sorted(offered.difference(known)) if known else []
-    if not unseen:
-        return
-    names, strange = ([TITLES.get(s, s) for s in some] for some in (known, unseen))
-    # "optical" is an unnamed sensor, which may be one that the head saw if it gives reflectance
-    unnamed = any(s.sensor == "optical" and "display values" not in s.note for s in stack.scenes)
-    if len(unseen) == len(offered) and not unnamed:
-        raise UserError(f"{head.path.name} was trained on {', '.join(names)} and cannot map "
-                        f"{', '.join(strange)} images. Give Labels to learn a head for them.")
-    context.warn(f"{head.path.name} was trained on {', '.join(names)} and never on "
-                 f"{', '.join(strange)}: do not trust the map before you have checked it. "
-                 "Labels of your own are safer here.")
 
 
 def _page(params: dict[str, Any], made: _Made, warnings: list[str], kind: Kind,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from dataclasses import dataclass, replace
 from datetime import date
@@ -16,7 +15,7 @@ from ..heads import decoder, decoder_validation, regression
 from ..heads.features import FeatureSource
 from ..heads.head import write_head
 from ..heads.inputs import Inputs
-from ..heads.label_raster import is_raster
+from ..heads.label_raster import ignored_values, is_raster
 from ..heads.labels import Labels, read_labels
 from ..heads.layout import KINDS, FeatureLayout
 from ..heads.measurements import holds_numbers, read_measurements
@@ -24,6 +23,7 @@ from ..heads.number_head import write_number_head
 from ..heads.origin import KEY, Origin
 from ..heads.regression import NumberTraining
 from ..heads.samples import Samples
+from ..heads.sensors import Sensors
 from ..heads.training import AUTOMATIC, Training, drawn, train
 from ..rasters.raster import check_writable
 from ..reports.number_scorecard import (
@@ -121,7 +121,7 @@ def _run_numbers(params: dict[str, Any], inputs: Inputs, output: Path, warnings:
         raise UserError("More labels are for classes. Merge the two layers to learn numbers.")
     training, inputs = _learn_numbers(params, inputs, context)
     measured = training.measured
-    card = training.card(_source(measured.source, inputs, measured.samples),
+    card = training.card(_source(measured.source, inputs, measured.samples, training.layout),
                          params.get("cutoff") or "")
     write_number_head(output, training.regressor, card, training.gate, training.features[:2000])
     best = training.chosen
@@ -229,18 +229,21 @@ def learn(params: dict[str, Any], inputs: Inputs, embeddings: Path,
 def save(learned: Learned, output: Path, cutoff: str | None) -> None:
     """Write the head of a training."""
     training = learned.training
-    card = training.card(_source(training.labels.source, learned.inputs, training.labels),
-                         cutoff or "")
+    source = _source(training.labels.source, learned.inputs, training.labels, training.layout)
+    card = training.card(source, cutoff or "")
     if training.chosen.model == decoder.MODEL:
         card = replace(card, margin=training.classifier.margin)
     write_head(output, training.classifier, card, training.gate, training.features[:2000])
 
 
-def _source(labels: str, inputs: Inputs, samples: Labels | Samples) -> dict[str, Any]:
-    """What a card says about where its head comes from: names, places and season."""
+def _source(labels: str, inputs: Inputs, samples: Labels | Samples,
+            layout: FeatureLayout) -> dict[str, Any]:
+    """What a card says about where its head comes from: names, places, season and sensors."""
     with inputs.source() as source:
         origin = Origin.of(source.grid, samples.rows, samples.cols, inputs.season())
-    return {"labels": labels, "input": inputs.name, KEY: origin.record()}
+    read = inputs.bands_read(layout)
+    return {"labels": labels, "input": inputs.name, KEY: origin.record(),
+            **(Sensors.of(read).record() if read else {})}
 
 
 def _labels(params: dict[str, Any], inputs: Inputs, context: JobContext) -> Labels:
@@ -251,17 +254,7 @@ def _labels(params: dict[str, Any], inputs: Inputs, context: JobContext) -> Labe
     with inputs.source() as source:
         return read_labels(Path(params["labels"]), params.get("field"), source.grid, context,
                            layer=params.get("layer"), band=params.get("band"),
-                           ignored=_whole_numbers(params.get("ignored")), more=more)
-
-
-def _whole_numbers(given: str | list[int] | None) -> list[int]:
-    """Numbers of a list, or of a text between commas or blanks."""
-    words = re.split(r"[\s,;]+", given.strip()) if isinstance(given, str) else given or []
-    try:
-        return [int(word) for word in words if word != ""]
-    except ValueError as failure:
-        raise UserError(f"Values that are no class are given as {given}. Write whole numbers with "
-                        "commas between them, such as 0, 99.") from failure
+                           ignored=ignored_values(params.get("ignored")), more=more)
 
 
 def _encoded(params: dict[str, Any], features: str, inputs: Inputs, embeddings: Path,

@@ -108,7 +108,7 @@ def test_automatic_joins_models_and_reports_every_kind_of_features(monkeypatch):
 def test_a_temperature_that_would_mislead_is_not_used(monkeypatch):
     x, labels = parcels(2, number=20)
     wrong = np.eye(3)[(labels.classes + 1) % 3]
-    monkeypatch.setattr(training, "_calibrate", lambda p, y, folds: (0.1, wrong))
+    monkeypatch.setattr(training, "calibrate", lambda p, y, folds: (0.1, wrong))
     monkeypatch.setattr(classifiers, "TREES", 5)
     result = train(x, LAYOUT, labels, GRID, JobContext(threads=1), kinds=("bands",))
     assert result.temperature == 1 and result.ece[0] == result.ece[1] < 1
