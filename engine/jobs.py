@@ -164,9 +164,13 @@ def run(name: str, params: dict[str, object], context: JobContext) -> dict[str, 
     budget = {key: given.pop(key) for key in COMMON if key in given}
     task: Callable[[dict, JobContext], dict] = importlib.import_module(
         f"earthprint.engine.tasks.{name}").run
+    from .block_cache import block_cache  # the table of jobs needs no GDAL
+
     folder = Path(tempfile.mkdtemp(prefix="earthprint-"))
+    context = replace(context, folder=folder, **budget)
     try:
-        return task(given, replace(context, folder=folder, **budget))
+        with block_cache(context.memory_mb):
+            return task(given, context)
     except OSError as failure:
         raise _storage_error(failure) from failure
     finally:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ..rasters.legend import Legend
-from ..rasters.patches import Patches, write_polygons
+from ..rasters.outlines import write_polygons
+from ..rasters.patches import Patches
 from ..rasters.vector import VectorFile
 from .series import Dates
 
@@ -102,6 +103,6 @@ def write_patches(file: VectorFile, numbers: Path, patches: Patches, facts: Patc
 
     Args:
         file: to write into.
-        numbers: int32 raster of the patches' numbers, 0 for none.
+        numbers: `Scratch` of the patches' numbers, 0 for none.
     """
     write_polygons(file, numbers, patches, strength, facts.columns(legend, dates))

@@ -12,6 +12,7 @@ from ..heads.mapping import LEAST_SIDE
 from ..heads.surroundings import with_margin
 from ..rasters.grid import Window
 from ..rasters.legend import Legend, LegendClass
+from ..rasters.margins import grown
 from ..rasters.overlap import within
 from ..rasters.smoothing import HALO, smooth
 from ..rasters.styles import INFERNO, Ramp
@@ -70,17 +71,12 @@ class ClassProbabilities:
         return dates[0], dates[1], known
 
     def _date(self, source: FeatureSource, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        rows, cols = source.grid.shape
-        top, left = max(window.row - HALO, 0), max(window.col - HALO, 0)
-        wide = Window(top, left, min(window.row + window.rows + HALO, rows) - top,
-                      min(window.col + window.cols + HALO, cols) - left)
+        wide, inner = grown(window, HALO, source.grid.full)
         margin = self.head.card.margin
         features, valid = with_margin(source, wide, margin, self.head.card.layout)
         found = self.head.image(features, valid)
         valid = valid[margin:margin + wide.rows, margin:margin + wide.cols]
         found = smooth(found, valid)
-        inner = (slice(window.row - top, window.row - top + window.rows),
-                 slice(window.col - left, window.col - left + window.cols))
         return found[inner], valid[inner]
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from ..errors import UserError
 from ..rasters.grid import Grid, Window
 from ..rasters.legend import Legend, LegendClass
+from ..rasters.margins import grown
+from ..rasters.overlap import within
 from ..rasters.styles import INFERNO, Ramp
 from ..stacks.reading import StackReader
 from ..stacks.sensors import TITLES
@@ -18,7 +20,7 @@ from .classes import ClassProbabilities, forest_classes
 from .decision import NOTHING, UNKNOWN, Found, as_they_are
 from .forest import NEEDED, ForestHead, index_series, season_features
 from .indices import NIR
-from .vectors import OPTICAL, box_mean, grown, window_side
+from .vectors import OPTICAL, box_mean, window_side
 
 OPEN, LOST, FOREST = range(3)
 LEGEND = Legend((
@@ -127,9 +129,7 @@ class SeasonPair:
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Probabilities of forest, and where NDVI or NBR fell."""
-        place = Window(window.row + self._area.row, window.col + self._area.col, window.rows,
-                       window.cols)
-        wide, inner = grown(place, 1, self._area)
+        wide, inner = grown(within(window, self._area), 1, self._area)
         shape = (wide.rows, wide.cols)
         tables = [season_features(index_series(reader.read(wide).series[sensor]))
                   for reader, sensor in zip(self._readers, self.sensors, strict=True)]

@@ -5,13 +5,12 @@ Strips are read window by window; a strip and the table of patches are all that 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import rasterio
-from rasterio.windows import Window as RasterioWindow
 
 from ..context import JobContext, Pace
 from ..rasters.areas import AreaCount, Areas
@@ -19,6 +18,8 @@ from ..rasters.grid import Grid, Window
 from ..rasters.legend import NODATA, Legend
 from ..rasters.patches import Patches, PatchFinder
 from ..rasters.raster import RasterWriter, check_space
+from ..rasters.scratch import Scratch
+from ..rasters.see_through import see_through
 from ..rasters.styles import PERCENT, Ramp
 from ..rasters.vector import VectorFile
 from .areas import PatchFacts, write_patches
@@ -82,7 +83,7 @@ def map_change(detector: Detector, dater: Dater | None, outputs: Outputs, least_
         context: progress, cancellation and a folder.
     """
     grid, folder = detector.grid, context.folder
-    check_space(folder / "codes.tif", 10 * grid.full.size)
+    check_space(folder / "codes.tif", 12 * grid.full.size)
     with ExitStack() as files:
         def number(path: Path | None, nodata: float, ramp: Ramp, *names: str
                    ) -> RasterWriter | None:
@@ -117,16 +118,8 @@ def map_change(detector: Detector, dater: Dater | None, outputs: Outputs, least_
                           "distance" if detector.tags["EARTHPRINT_METHOD"] == "embeddings"
                           else "strength", dater is not None)
         context.progress(0.97, "Saving")
-    clear_unchanged(outputs.change)
+    see_through(outputs.change, UNCHANGED)
     return Mapped(legend, count.areas(legend), patches, facts, years, undated)
-
-
-def clear_unchanged(path: Path) -> None:
-    """What did not change becomes transparent in the style beside a map: one sees what is below."""
-    style = Path(path).with_suffix(".qml")
-    text = style.read_text(encoding="utf-8")
-    old = f'value="0" color="{UNCHANGED.color}" alpha="255" label="{UNCHANGED.name}"'
-    style.write_text(text.replace(old, old.replace('alpha="255"', 'alpha="0"')), encoding="utf-8")
 
 
 def date_ramp(dater: Dater | None) -> Ramp:
@@ -142,25 +135,24 @@ def _detect(detector: Detector, finder: PatchFinder, strength: RasterWriter | No
     side = detector.side(memory_mb)
     rows, cols = min(side, _ROWS), min(side, _COLS)
     pace = Pace(context, grid.full.size, "pixels", "Comparing")
-    with _scratch(folder / "codes.tif", grid, "uint16") as codes, \
-            _scratch(folder / "certain.tif", grid, "uint8") as certain, \
-            _scratch(folder / "numbers.tif", grid, "int32") as numbers:
-        for row in range(0, grid.shape[0], rows):
-            strip = Window(row, 0, min(rows, grid.shape[0] - row), grid.shape[1])
+    with Scratch.create(folder / "codes.tif", grid, "uint16") as codes, \
+            Scratch.create(folder / "certain.tif", grid, "uint8") as certain, \
+            Scratch.create(folder / "numbers.tif", grid, "int32") as numbers:
+        for strip in grid.blocks(rows, grid.shape[1]):
             shape = strip.rows, strip.cols
             found, code = np.empty(shape, np.float32), np.empty(shape, np.uint16)
             percent = np.empty(shape, np.uint8)
             for col in range(0, strip.cols, cols):
-                window = Window(row, col, strip.rows, min(cols, strip.cols - col))
+                window = Window(strip.row, col, strip.rows, min(cols, strip.cols - col))
                 block = detector.block(window)
                 part = slice(None), slice(col, col + window.cols)
                 found[part], code[part] = block.strength, block.codes
                 percent[part] = np.rint(100 * np.clip(block.certainty, 0, 1))
                 pace.add(window.size)
             moved = (code != NOTHING) & ~np.isin(code, detector.unmoved)
-            codes.write(code, 1, window=_place(strip))
-            certain.write(percent, 1, window=_place(strip))
-            numbers.write(finder.add(row, moved, found), 1, window=_place(strip))
+            codes.write(strip, code)
+            certain.write(strip, percent)
+            numbers.write(strip, finder.add(strip.row, moved, found))
             if strength is not None:
                 strength.write(strip, found)
 
@@ -170,13 +162,13 @@ def _code_areas(detector: Detector, patches: Patches, folder: Path, context: Job
     """(codes,) square metres of each code, small patches left out; final numbers to a file."""
     grid = detector.grid
     metres, mass = grid.row_areas_m2(), np.zeros(detector.codes)
-    with rasterio.open(folder / "codes.tif") as codes, \
-            rasterio.open(folder / "numbers.tif") as numbers, \
-            _scratch(folder / "kept.tif", grid, "int32") as kept:
+    with Scratch.open(folder / "codes.tif") as codes, \
+            Scratch.open(folder / "numbers.tif") as numbers, \
+            Scratch.create(folder / "kept.tif", grid, "int32") as kept:
         for strip in _strips(grid, context, "Leaving out small patches"):
-            code = codes.read(1, window=_place(strip))
-            number = patches.number[numbers.read(1, window=_place(strip))]
-            kept.write(number.astype(np.int32), 1, window=_place(strip))
+            code = codes.read(strip)
+            number = patches.number[numbers.read(strip)]
+            kept.write(strip, number)
             good = (code != NOTHING) & (np.isin(code, detector.unmoved) | (number > 0))
             areas = np.broadcast_to(metres[strip.row:strip.row + strip.rows, None], code.shape)
             mass += np.bincount(code[good], areas[good], detector.codes)
@@ -189,13 +181,13 @@ def _finish(detector: Detector, patches: Patches, facts: PatchFacts, lookup: np.
     """The map without its small patches, confidence, and what is to be known of each patch."""
     grid = detector.grid
     metres, count = grid.row_areas_m2(), AreaCount(grid)
-    with rasterio.open(folder / "codes.tif") as codes, \
-            rasterio.open(folder / "certain.tif") as certain, \
-            rasterio.open(folder / "kept.tif") as kept:
+    with Scratch.open(folder / "codes.tif") as codes, \
+            Scratch.open(folder / "certain.tif") as certain, \
+            Scratch.open(folder / "kept.tif") as kept:
         for strip in _strips(grid, context, "Mapping change"):
-            code = codes.read(1, window=_place(strip))
-            number = kept.read(1, window=_place(strip))
-            percent = certain.read(1, window=_place(strip))
+            code = codes.read(strip)
+            number = kept.read(strip)
+            percent = certain.read(strip)
             known = code != NOTHING
             small = known & ~np.isin(code, detector.unmoved) & (number == 0)
             code[small] = detector.small
@@ -221,9 +213,9 @@ def _date(dater: Dater | None, facts: PatchFacts, out: RasterWriter | None, grid
     metres = grid.row_areas_m2()
     side = min(dater.side(memory_mb), _COLS)
     pace = Pace(context, grid.full.size, "pixels", "Dating")
-    with rasterio.open(folder / "kept.tif") as kept:
+    with Scratch.open(folder / "kept.tif") as kept:
         for window in grid.blocks(side, side):
-            number = kept.read(1, window=_place(window))
+            number = kept.read(window)
             if not number.any():
                 pace.add(window.size)
                 continue
@@ -250,20 +242,8 @@ def _layers(when: Dates, dated: np.ndarray) -> np.ndarray:
         when.year, when.last, when.first, when.confidence)]).astype(np.float32)
 
 
-def _strips(grid: Grid, context: JobContext, verb: str):  # noqa: ANN202
+def _strips(grid: Grid, context: JobContext, verb: str) -> Iterator[Window]:
     """Strips from the top, with progress."""
-    for row in range(0, grid.shape[0], _ROWS):
-        context.progress(row / grid.shape[0], verb)
-        yield Window(row, 0, min(_ROWS, grid.shape[0] - row), grid.shape[1])
-
-
-def _scratch(path: Path, grid: Grid, dtype: str) -> rasterio.io.DatasetWriter:
-    """A file for what waits until all patches are known."""
-    return rasterio.open(
-        path, "w", driver="GTiff", width=grid.shape[1], height=grid.shape[0], count=1,
-        dtype=dtype, crs=grid.crs, transform=grid.affine, compress="deflate", zlevel=1,
-        BIGTIFF="IF_SAFER")
-
-
-def _place(window: Window) -> RasterioWindow:
-    return RasterioWindow(window.col, window.row, window.cols, window.rows)
+    for strip in grid.blocks(_ROWS, grid.shape[1]):
+        context.progress(strip.row / grid.shape[0], verb)
+        yield strip

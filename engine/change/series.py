@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import UserError
 from ..rasters.grid import Window
 from ..rasters.legend import Legend
+from ..rasters.overlap import within
 from ..rasters.styles import INFERNO, Ramp
 from ..stacks.reading import StackReader
 from ..stacks.sensors import TITLES
@@ -114,9 +115,7 @@ class Dater:
 
     def breaks(self, window: Window) -> tuple[Breaks, np.ndarray]:
         """Breaks of the window's pixels, in their order, and the dates (T,) of the series."""
-        place = Window(window.row + self._area.row, window.col + self._area.col, window.rows,
-                       window.cols)
-        series = self._reader.read(place).series[self.sensor]
+        series = self._reader.read(within(window, self._area)).series[self.sensor]
         values = index_of(series, self.index).reshape(len(series.dates), -1)
         return find_breaks(series.dates, values, self.least_clear, self._direction,
                            self.least_step, self._unit), series.dates
@@ -215,9 +214,8 @@ class SeriesDetector:
     def _forest_codes(self, window: Window, found: Breaks, days: np.ndarray, broken: np.ndarray,
                       chance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Codes and certainty by the state of forest before and after each pixel's break."""
-        place = Window(window.row + self._area.row, window.col + self._area.col, window.rows,
-                       window.cols)
-        indices = index_series(self._reader.read(place).series[self.dater.sensor])
+        cube = self._reader.read(within(window, self._area))
+        indices = index_series(cube.series[self.dater.sensor])
         at = np.where(broken, found.after, len(days))
         early = np.arange(len(days))[:, None] < at
         before = self._forest.forest(season_features(np.where(early, indices, np.nan)))

@@ -13,6 +13,8 @@ from ..context import JobContext
 from ..errors import UserError
 from ..rasters.grid import Window
 from ..rasters.legend import Legend, LegendClass
+from ..rasters.margins import grown
+from ..rasters.overlap import within
 from ..rasters.sampling import even_places
 from ..rasters.styles import INFERNO, Ramp
 from ..stacks.reading import StackReader
@@ -181,9 +183,7 @@ class VectorDetector:
 
     def _dates(self, window: Window) -> list[tuple[np.ndarray, np.ndarray]]:
         """(bands, rows, cols) of both dates, of each group."""
-        place = Window(window.row + self._area.row, window.col + self._area.col, window.rows,
-                       window.cols)
-        wide, inner = grown(place, _BOX // 2, self._area)
+        wide, inner = grown(within(window, self._area), _BOX // 2, self._area)
         dates = []
         for g, group in enumerate(self.groups):
             both = []
@@ -270,16 +270,6 @@ def box_mean(values: np.ndarray) -> np.ndarray:
     share = uniform_filter(known.astype(np.float32), _BOX, mode="reflect")
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(known, total / share, np.nan)
-
-
-def grown(window: Window, margin: int, limit: Window) -> tuple[Window, tuple[slice, slice]]:
-    """A window with a margin within a limit, and where the window lies in it."""
-    top, left = max(window.row - margin, limit.row), max(window.col - margin, limit.col)
-    bottom = min(window.row + window.rows + margin, limit.row + limit.rows)
-    right = min(window.col + window.cols + margin, limit.col + limit.cols)
-    return Window(top, left, bottom - top, right - left), (
-        slice(window.row - top, window.row - top + window.rows),
-        slice(window.col - left, window.col - left + window.cols))
 
 
 def window_side(per_pixel: float, memory_mb: float) -> int:

@@ -21,7 +21,7 @@ from scipy.ndimage import minimum_filter
 
 from ..errors import UserError
 from ..rasters.grid import Grid, Window
-from .scene import with_margin
+from ..rasters.margins import grown
 
 REACH_M = 1000.0
 """Distance within which the lowest ground stands for the nearest drainage."""
@@ -90,7 +90,7 @@ class Terrain:
 
     def unfit(self, window: Window) -> np.ndarray:
         """(rows, cols) bool: too steep or too high; False where the elevation is unknown."""
-        wide, inner = with_margin(window, self._reach, self._grid.shape)
+        wide, inner = grown(window, self._reach, self._grid.full)
         height = self._dem.read(wide)
         known = np.isfinite(height)
         if not known.any():

@@ -40,6 +40,7 @@ MARGIN = features.MARGIN + SMOOTH // 2
 
 _OPSET, _IR = 17, 8  # read by onnxruntime 1.19 and later
 _TOLERANCE = 1e-4
+_RUN = 16_384  # pixels that go through the graph at one time: its steps hold several tables
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,10 @@ class FloodHead:
             seen[:, k] = ~np.isnan(table).any(1)
         if not n:
             return np.zeros(0, np.float32)
-        found = self._session.run(["probability"], {"radar": tables[0], "optical": tables[1],
-                                                    "seen": seen})[0]
+        inputs = {"radar": tables[0], "optical": tables[1], "seen": seen}
+        found = np.concatenate([
+            self._session.run(["probability"], {k: v[i:i + _RUN] for k, v in inputs.items()})[0]
+            for i in range(0, n, _RUN)])
         return np.where(seen.any(1), found, np.nan).astype(np.float32)
 
     def flood(self, survey: Survey, values: dict[str, np.ndarray], inner: tuple[slice, slice]

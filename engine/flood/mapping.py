@@ -10,22 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import rasterio
-from rasterio.windows import Window as RasterioWindow
 
 from ..context import JobContext, Pace
 from ..errors import UserError
 from ..rasters.areas import AreaCount, Areas
 from ..rasters.grid import Grid, Window
 from ..rasters.legend import NODATA, Legend, LegendClass
-from ..rasters.patches import Patches, PatchFinder, write_polygons
+from ..rasters.margins import grown
+from ..rasters.outlines import write_polygons
+from ..rasters.patches import Patches, PatchFinder
 from ..rasters.raster import RasterWriter, check_space
+from ..rasters.scratch import Scratch
+from ..rasters.see_through import see_through
 from ..rasters.styles import PERCENT
 from ..rasters.vector import VectorFile
 from .classical import clearest, trust, waters
 from .ground import KnownWater, Terrain, Zones
 from .learned import MARGIN, FloodHead, radar_set
-from .scene import OPTICAL, RADAR, Scene, around, with_margin
+from .scene import OPTICAL, RADAR, Scene, around
 from .survey import Survey
 
 DRY, PERMANENT, FLOOD, UNFIT, UNSEEN_BEFORE, UNSEEN = range(6)
@@ -82,7 +84,7 @@ class Detectors:
 
     def block(self, scene: Scene, window: Window) -> Block:
         """What they say about a window."""
-        wide, inner = with_margin(window, MARGIN if self.head else 1, scene.grid.shape)
+        wide, inner = grown(window, MARGIN if self.head else 1, scene.grid.full)
         values = scene.read(wide)
         close, within = around(inner, 1, (wide.rows, wide.cols))
         water = waters(self.survey, {c: v[(slice(None), *close)] for c, v in values.items()},
@@ -268,6 +270,7 @@ def map_flood(scene: Scene, detectors: Detectors, ground: Ground, outputs: Outpu
         if zones is not None:
             _write_zones(zones, ground.zones)
         context.progress(0.96, "Saving")
+    see_through(outputs.flood, LEGEND.classes[DRY])
     agreement = float(votes[0] / votes[1]) if votes[1] else float("nan")
     return Mapped(areas, count.areas(LEGEND), patches, agreement)
 
@@ -280,14 +283,13 @@ def _detect(scene: Scene, detectors: Detectors, ground: Ground, finder: PatchFin
     confidence, compared = layers
     two = detectors.thresholds and detectors.head is not None
     pace = Pace(context, grid.full.size, "pixels", "Mapping")
-    with _scratch(folder / "draft.tif", grid, "uint8") as draft, \
-            _scratch(folder / "numbers.tif", grid, "int32") as numbers:
-        for row in range(0, grid.shape[0], _ROWS):
-            strip = Window(row, 0, min(_ROWS, grid.shape[0] - row), grid.shape[1])
+    with Scratch.create(folder / "draft.tif", grid, "uint8") as draft, \
+            Scratch.create(folder / "numbers.tif", grid, "int32") as numbers:
+        for strip in grid.blocks(_ROWS, grid.shape[1]):
             classes = np.empty((strip.rows, strip.cols), np.uint8)
             percent, odd = np.empty_like(classes), np.empty_like(classes)
             for col in range(0, strip.cols, _COLS):
-                window = Window(row, col, strip.rows, min(_COLS, strip.cols - col))
+                window = Window(strip.row, col, strip.rows, min(_COLS, strip.cols - col))
                 part = slice(None), slice(col, col + window.cols)
                 block = detectors.block(scene, window)
                 classes[part], percent[part] = block.classes(
@@ -296,8 +298,8 @@ def _detect(scene: Scene, detectors: Detectors, ground: Ground, finder: PatchFin
                 if two:
                     odd[part] = np.where(classes[part] <= FLOOD, block.compared(), NODATA)
                 pace.add(window.size)
-            draft.write(classes, 1, window=_place(strip))
-            numbers.write(finder.add(row, classes == FLOOD, percent), 1, window=_place(strip))
+            draft.write(strip, classes)
+            numbers.write(strip, finder.add(strip.row, classes == FLOOD, percent))
             if confidence is not None:
                 confidence.write(strip, percent)
             if two:
@@ -310,20 +312,19 @@ def _finish(grid: Grid, patches: Patches, out: RasterWriter, zones: Zones | None
             context: JobContext) -> AreaCount:
     """The map without its small patches, and the final numbers of the others to a file."""
     count = AreaCount(grid)
-    with rasterio.open(folder / "draft.tif") as draft, \
-            rasterio.open(folder / "numbers.tif") as numbers, \
-            _scratch(folder / "kept.tif", grid, "int32") as kept:
-        for row in range(0, grid.shape[0], _ROWS):
-            context.progress(row / grid.shape[0], "Leaving out small patches")
-            strip = Window(row, 0, min(_ROWS, grid.shape[0] - row), grid.shape[1])
-            classes = draft.read(1, window=_place(strip))
-            number = patches.number[numbers.read(1, window=_place(strip))]
+    with Scratch.open(folder / "draft.tif") as draft, \
+            Scratch.open(folder / "numbers.tif") as numbers, \
+            Scratch.create(folder / "kept.tif", grid, "int32") as kept:
+        for strip in grid.blocks(_ROWS, grid.shape[1]):
+            context.progress(strip.row / grid.shape[0], "Leaving out small patches")
+            classes = draft.read(strip)
+            number = patches.number[numbers.read(strip)]
             classes[(classes == FLOOD) & (number == 0)] = DRY
             out.write(strip, classes)
-            count.add(row, classes)
+            count.add(strip.row, classes)
             if zones is not None:
-                zones.add(row, classes)
-            kept.write(number, 1, window=_place(strip))
+                zones.add(strip.row, classes)
+            kept.write(strip, number)
     return count
 
 
@@ -334,24 +335,3 @@ def _write_zones(file: VectorFile, zones: Zones) -> None:
                          ("dry_ha", (DRY,)), ("no_answer_ha", (UNFIT, UNSEEN_BEFORE, UNSEEN))):
         columns[name] = zones.hectares(values)
     file.write(zones.geometry, "Unknown", columns, zones.crs)
-
-
-def clear_dry(path: Path) -> None:
-    """Dry ground becomes transparent in the style beside a map, so that what is below shows."""
-    style = Path(path).with_suffix(".qml")
-    dry = LEGEND.classes[DRY].color
-    text = style.read_text(encoding="utf-8")
-    style.write_text(text.replace(f'value="0" color="{dry}" alpha="255"',
-                                  f'value="0" color="{dry}" alpha="0"'), encoding="utf-8")
-
-
-def _scratch(path: Path, grid: Grid, dtype: str) -> rasterio.io.DatasetWriter:
-    """A file for what waits until all patches are known."""
-    return rasterio.open(
-        path, "w", driver="GTiff", width=grid.shape[1], height=grid.shape[0], count=1,
-        dtype=dtype, crs=grid.crs, transform=grid.affine, compress="deflate", zlevel=1,
-        BIGTIFF="IF_SAFER")
-
-
-def _place(window: Window) -> RasterioWindow:
-    return RasterioWindow(window.col, window.row, window.cols, window.rows)

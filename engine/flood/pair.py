@@ -11,6 +11,7 @@ from ...models.cube import Series
 from ..context import JobContext
 from ..errors import UserError
 from ..rasters.grid import Grid, Window
+from ..rasters.overlap import within
 from ..stacks.reading import StackReader
 from ..stacks.sensors import TITLES
 from ..stacks.stack import Stack, open_input
@@ -98,8 +99,7 @@ class FloodPair:
 
     def read(self, window: Window) -> dict[str, np.ndarray]:
         """Channel to (2, rows, cols) float32, NaN where nothing was seen."""
-        place = Window(window.row + self._area.row, window.col + self._area.col, window.rows,
-                       window.cols)
+        place = within(window, self._area)
         dates = [self._date(reader, place) for reader in self._readers]
         return {c: np.stack([date[c] for date in dates]) for c in self.channels}
 

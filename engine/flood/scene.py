@@ -102,17 +102,6 @@ def optical_channels(bands: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return found
 
 
-def with_margin(window: Window, margin: int, shape: tuple[int, int]
-                ) -> tuple[Window, tuple[slice, slice]]:
-    """A window grown by a margin within the raster, and where the window lies in it."""
-    top, left = max(window.row - margin, 0), max(window.col - margin, 0)
-    bottom = min(window.row + window.rows + margin, shape[0])
-    right = min(window.col + window.cols + margin, shape[1])
-    inner = (slice(window.row - top, window.row - top + window.rows),
-             slice(window.col - left, window.col - left + window.cols))
-    return Window(top, left, bottom - top, right - left), inner
-
-
 def around(inner: tuple[slice, slice], margin: int, shape: tuple[int, ...]
            ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """A part of an array grown by a margin within its last two axes, and where the part lies in

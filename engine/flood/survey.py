@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..context import JobContext
-from .scene import RADAR, Scene, calm, edges_of, sample_windows, with_margin
+from ..rasters.margins import grown
+from .scene import RADAR, Scene, calm, edges_of, sample_windows
 from .thresholds import Cut, otsu, two_classes
 
 _SIDE, _MOST = 256, 144  # sample windows: pixels a side, how many of a large scene
@@ -156,7 +157,7 @@ def survey(scene: Scene, context: JobContext) -> Survey:
     windows = list(sample_windows(scene.grid, _SIDE, _MOST))
     for k, window in enumerate(windows):
         context.progress(k / len(windows), "Looking for water")
-        wide, inner = with_margin(window, 1, scene.grid.shape)
+        wide, inner = grown(window, 1, scene.grid.full)
         for channel, values in scene.read(wide).items():
             smooth = np.stack([calm(date)[inner] for date in values])
             tallies[channel].add(smooth)

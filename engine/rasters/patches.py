@@ -1,19 +1,13 @@
-"""Connected patches of marked pixels: found strip by strip, measured, written as polygons."""
+"""Connected patches of marked pixels: found strip by strip, and measured."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import rasterio
-import shapely
-from rasterio.features import shapes
 from scipy.ndimage import label
 
 from .grid import Grid
-from .vector import VectorFile
 
 
 @dataclass(frozen=True)
@@ -93,24 +87,3 @@ class PatchFinder:
     def _join(self, one: int, other: int) -> None:
         first, second = sorted((self._root(one), self._root(other)))
         self._parent[second] = first
-
-
-def write_polygons(file: VectorFile, numbers: Path, patches: Patches, value: str,
-                   further: Mapping[str, np.ndarray] | None = None) -> None:
-    """One polygon a patch, with `area_ha` and the mean in the field `value`, largest first.
-
-    Args:
-        file: to write into.
-        numbers: int32 raster of the patches' numbers, 0 for none.
-        further: fields, a value a patch.
-    """
-    with rasterio.open(numbers) as dataset:
-        grid = Grid.of(dataset)
-        geometry = np.empty(len(patches.hectares), object)
-        for shape, number in shapes(rasterio.band(dataset, 1), connectivity=4,
-                                    transform=grid.affine):
-            if number > 0:
-                outer, *holes = shape["coordinates"]
-                geometry[int(number) - 1] = shapely.Polygon(outer, holes)
-    file.write(geometry, "Polygon",
-               {"area_ha": patches.hectares, value: patches.mean, **(further or {})}, grid.crs_wkt)

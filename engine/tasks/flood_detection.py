@@ -24,7 +24,6 @@ from ..flood.mapping import (
     Ground,
     Mapped,
     Outputs,
-    clear_dry,
     map_flood,
 )
 from ..flood.pair import FloodPair, describe
@@ -80,7 +79,6 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
         mapped = map_flood(
             pair, detectors, ground, _outputs(params), _least(params), tags,
             context.part(0.2, 0.95))
-        clear_dry(Path(params["output"]))
         _log_result(mapped, start, context)
         if params.get("report"):
             context.progress(0.96, "Writing the report")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 
 from ..context import JobContext, Pace
 from ..encoding.pipeline import window_in
@@ -71,17 +70,16 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
     _announce(sources, mosaic, context)
     year = year or next((s.origin.year for s in sources if s.origin.year), None)
     season = [f"{year}-01-01", f"{year}-12-31"] if year else []
-    with rasterio.Env(GDAL_CACHEMAX=max(context.memory_mb // 4, 64)):
-        try:
-            basis = _measure(mosaic, context.part(0.0, 0.15))
-            tags = {ENCODER_TAG: origin.encoder, DATES_TAG: ",".join(season),
-                    CENTER_TAG: ",".join(f"{value:.6g}" for value in basis.center)}
-            if origin.attribution:
-                tags[ATTRIBUTION_TAG] = origin.attribution
-            pixels, clipped = _write(mosaic, output, basis.scale, tags, context.part(0.15, 0.97))
-        finally:
-            for source in sources:
-                source.close()
+    try:
+        basis = _measure(mosaic, context.part(0.0, 0.15))
+        tags = {ENCODER_TAG: origin.encoder, DATES_TAG: ",".join(season),
+                CENTER_TAG: ",".join(f"{value:.6g}" for value in basis.center)}
+        if origin.attribution:
+            tags[ATTRIBUTION_TAG] = origin.attribution
+        pixels, clipped = _write(mosaic, output, basis.scale, tags, context.part(0.15, 0.97))
+    finally:
+        for source in sources:
+            source.close()
     seams = mosaic.seams()
     _report(seams, clipped, context)
     context.log(f"Imported {pixels} pixels of {mosaic.dims} dimensions"
