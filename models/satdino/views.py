@@ -32,6 +32,8 @@ class Crops:
         global_scale, local_scale: shares of the image's area.
         blur: chance of a blur for the global crops in turn, last of all for the local ones.
         solarise: chance, of the second global crop only.
+        jitter: reach of brightness, contrast, saturation and hue (turns).
+        gray: chance to lose the colours.
         statistics: a key of `adapter.STATISTICS`.
     """
 
@@ -43,6 +45,8 @@ class Crops:
     local_scale: tuple[float, float] = (0.05, 0.25)
     blur: tuple[float, ...] = (1.0, 0.1, 0.5)
     solarise: float = 0.2
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1)
+    gray: float = 0.2
     statistics: str = DEFAULT
 
     def scale(self, crop: int) -> tuple[float, float]:
@@ -80,7 +84,7 @@ def make_crops(
         is_global = i < crops.globals
         size = crops.global_size if is_global else crops.local_size
         crop, height, width = _cut(plain, crops.scale(i), size, generator)
-        crop = _recolour(crop, generator)
+        crop = _recolour(crop, crops, generator)
         crop = _blur(crop, crops.blur[min(i, len(crops.blur) - 2) if is_global else -1], generator)
         if i == 1 and is_global:
             solar = torch.where(crop < 0.5, crop, 1 - crop)
@@ -135,18 +139,19 @@ def _gray(image: Tensor) -> Tensor:
     return (image * image.new_tensor(_GRAY)[:, None, None]).sum(dim=1, keepdim=True)
 
 
-def _recolour(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Jitter of brightness, contrast, saturation and hue for 8 in 10, gray for 2 in 10."""
+def _recolour(image: Tensor, crops: Crops, generator: torch.Generator) -> Tensor:
+    """Jitter of brightness, contrast, saturation and hue for 8 in 10, gray for some."""
+    brightness, contrast, saturation, hue = crops.jitter
 
     def factor(reach: float) -> Tensor:
         return _uniform(image, 1 - reach, 1 + reach, generator)[:, None, None, None]
 
-    x = (image * factor(0.4)).clamp(0, 1)
-    x = x.lerp(_gray(x).mean(dim=(2, 3), keepdim=True), 1 - factor(0.4)).clamp(0, 1)
-    x = x.lerp(_gray(x), 1 - factor(0.2)).clamp(0, 1)
-    x = _turn_hue(x, 2 * math.pi * _uniform(image, -0.1, 0.1, generator)).clamp(0, 1)
+    x = (image * factor(brightness)).clamp(0, 1)
+    x = x.lerp(_gray(x).mean(dim=(2, 3), keepdim=True), 1 - factor(contrast)).clamp(0, 1)
+    x = x.lerp(_gray(x), 1 - factor(saturation)).clamp(0, 1)
+    x = _turn_hue(x, 2 * math.pi * _uniform(image, -hue, hue, generator)).clamp(0, 1)
     x = _sometimes(x, image, 0.8, generator)
-    return _sometimes(_gray(x).expand_as(x), x, 0.2, generator)
+    return _sometimes(_gray(x).expand_as(x), x, crops.gray, generator)
 
 
 def _turn_hue(image: Tensor, angle: Tensor) -> Tensor:
