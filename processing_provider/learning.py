@@ -69,20 +69,26 @@ def label_raster() -> list[Parameter]:
             ),
             advanced=True,
         ),
+        *band_of_classes(
+            "LABEL",
+            tr("Band of the raster of labels"),
+            tr("Values of the raster that are no class"),
+        ),
+    ]
+
+
+def band_of_classes(start: str, band: str, ignored: str) -> list[Parameter]:
+    """<start>_BAND and <start>_IGNORE: which values of the raster <start>_RASTER are classes."""
+    return [
         with_help(
             QgsProcessingParameterBand(
-                "LABEL_BAND",
-                tr("Band of the raster of labels"),
-                parentLayerParameterName="LABEL_RASTER",
-                optional=True,
+                f"{start}_BAND", band, parentLayerParameterName=f"{start}_RASTER", optional=True
             ),
             tr("The band that holds the classes. Empty: the first one."),
             advanced=True,
         ),
         with_help(
-            QgsProcessingParameterString(
-                "LABEL_IGNORE", tr("Values of the raster that are no class"), optional=True
-            ),
+            QgsProcessingParameterString(f"{start}_IGNORE", ignored, optional=True),
             tr("Left out beside its nodata, with commas between them, such as 0, 99."),
             advanced=True,
         ),

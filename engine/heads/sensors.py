@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ...models import catalogue
 from ...models.cards import read_card
 from .. import environment
+from ..encoding import pipeline
 from ..stacks.sensors import TITLES
 from ..stacks.stack import Stack
 from .layout import FeatureLayout
@@ -31,8 +32,8 @@ def bands_read(stack: Stack, layout: FeatureLayout) -> dict[str, tuple[str, ...]
         path = catalogue.bundled([environment.models_folder()]).get(layout.encoder.split("@")[0])
         if path is None:
             return None
-        for s in read_card(path).sensors:
-            wanted.setdefault(s.sensor, set()).update(s.bands)
+        for sensor, bands in pipeline.bands_read(read_card(path), offered).items():
+            wanted.setdefault(sensor, set()).update(bands)
     return {sensor: tuple(b for b in offered[sensor] if b in bands)
             for sensor, bands in wanted.items()
             if sensor in offered and bands & set(offered[sensor])}

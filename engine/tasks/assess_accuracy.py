@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -70,11 +70,8 @@ def run(params: dict[str, Any], context: JobContext) -> dict[str, Any]:
     context.log(f"Overall accuracy {_percent(tested.result.overall)} %, 95 % interval; "
                 f"{len(tested.names)} classes, {tested.units} units; "
                 f"{time.monotonic() - start:.0f} s")
-    if params.get("report"):
-        context.progress(0.95, "Writing the report")
-        _report(params, tested, warnings, context).write(Path(params["report"]))
-    if params.get("table"):
-        write_csv(Path(params["table"]), _sample_rows(tested))
+    _write(params, lambda: _report(params, tested, warnings, context), _sample_rows(tested),
+           context)
     return {"report": params.get("report"), "table": params.get("table"), "units": tested.units,
             "overall": _figures(tested.result.overall), "classes": _records(tested),
             "strata": [{"name": n, "pixels": int(p), "units": int(k)} for n, p, k in
@@ -118,11 +115,8 @@ def _beside_raster(params: dict[str, Any], context: JobContext, warnings: list[s
     context.log(f"Overall accuracy {100 * found.overall:.1f} % of "
                 f"{hectares(found.ground.compared)} ha; {len(found.names)} classes, {pixels} "
                 f"pixels; {time.monotonic() - start:.0f} s")
-    if params.get("report"):
-        context.progress(0.95, "Writing the report")
-        _page(params, compared, warnings, context).write(Path(params["report"]))
-    if params.get("table"):
-        write_csv(Path(params["table"]), agreement_rows(found))
+    _write(params, lambda: _page(params, compared, warnings, context), agreement_rows(found),
+           context)
     ground = found.ground
     return {"report": params.get("report"), "table": params.get("table"), "units": pixels,
             "overall": figure(100 * found.overall), "classes": agreement_records(found),
@@ -136,6 +130,16 @@ def _check_outputs(params: dict[str, Any]) -> None:
     for key in ("report", "table"):
         if params.get(key):
             check_writable(Path(params[key]))
+
+
+def _write(params: dict[str, Any], page: Callable[[], Report], rows: Iterable[list[Any]],
+           context: JobContext) -> None:
+    """Report and table, where they are wanted."""
+    if params.get("report"):
+        context.progress(0.95, "Writing the report")
+        page().write(Path(params["report"]))
+    if params.get("table"):
+        write_csv(Path(params["table"]), rows)
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,13 @@ from typing import Any
 
 from qgis.core import (
     QgsProcessing,
-    QgsProcessingParameterBand,
     QgsProcessingParameterFeatureSource,
     QgsProcessingParameterField,
     QgsProcessingParameterRasterLayer,
-    QgsProcessingParameterString,
 )
 
 from ..base import EarthprintAlgorithm
+from ..learning import band_of_classes
 from ..parameters import Parameter, file_output, report, with_help
 from ..translation import tr
 
@@ -112,24 +111,10 @@ class AssessAccuracy(EarthprintAlgorithm):
                 ),
                 advanced=True,
             ),
-            with_help(
-                QgsProcessingParameterBand(
-                    "REFERENCE_BAND",
-                    tr("Band of the reference raster"),
-                    parentLayerParameterName="REFERENCE_RASTER",
-                    optional=True,
-                ),
-                tr("The band that holds the classes. Empty: the first one."),
-                advanced=True,
-            ),
-            with_help(
-                QgsProcessingParameterString(
-                    "REFERENCE_IGNORE",
-                    tr("Values of the reference that are no class"),
-                    optional=True,
-                ),
-                tr("Left out beside its nodata, with commas between them, such as 0, 99."),
-                advanced=True,
+            *band_of_classes(
+                "REFERENCE",
+                tr("Band of the reference raster"),
+                tr("Values of the reference that are no class"),
             ),
             report(),
             file_output(
